@@ -1,0 +1,44 @@
+"""accord turns people's judgements into a language model's behaviour, and shows that it worked.
+
+Importing this package loads no torch; the stages are imported from their own modules.
+"""
+
+from accord.errors import AccordError, ConfigError, DataError, ModelError, NumericsError, StoreError
+from accord.types import (
+    Comparison,
+    Completion,
+    Message,
+    Origin,
+    Prompt,
+    Ranking,
+    Rollout,
+    Sampler,
+    Score,
+    Scorer,
+    Stop,
+    Thumb,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AccordError",
+    "Comparison",
+    "Completion",
+    "ConfigError",
+    "DataError",
+    "Message",
+    "ModelError",
+    "NumericsError",
+    "Origin",
+    "Prompt",
+    "Ranking",
+    "Rollout",
+    "Sampler",
+    "Score",
+    "Scorer",
+    "Stop",
+    "StoreError",
+    "Thumb",
+    "__version__",
+]

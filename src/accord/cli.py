@@ -1,0 +1,484 @@
+"""The command line: one verb a step. ``accord VERB --help`` explains each setting.
+
+Settings come from flags, else from the verb's section of ``accord.toml``, else from the defaults.
+Figures go to standard output (one JSON object with ``--json``), progress and errors to standard
+error. Exit codes: 0 done, 1 a check failed, 2 bad input or settings, 130 interrupted.
+
+Each verb is built when it is asked for, so that ``accord init`` loads no torch.
+"""
+
+# Annotations stay objects here: tyro reads the classes that a verb imports inside its own builder.
+import importlib.metadata
+import json as jsonlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from tyro.conf import OmitArgPrefixes as Flat
+
+from accord.config import Config
+from accord.errors import AccordError
+from accord.workspace import Workspace
+
+C = TypeVar("C", bound=Config)
+
+Folder = Annotated[Path, tyro.conf.arg(aliases=["-w"], metavar="FOLDER")]
+Verb = Callable[..., int]
+
+HERE = Path(".")
+err = Console(stderr=True, highlight=False)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one verb; an error becomes one line and an exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        _overview()
+        sys.exit(0)
+    if argv[0] in ("-V", "--version"):
+        print(f"accord {importlib.metadata.version('accord')}")
+        sys.exit(0)
+    # accord reports on its own work; a library's loading bars and advice would drown it.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        if argv[0] not in VERBS:
+            raise _unknown_verb(argv[0])
+        code = tyro.cli(VERBS[argv[0]](argv[1:]), args=argv[1:], prog=f"accord {argv[0]}")
+    except AccordError as error:
+        err.print("error:", style="bold red", end=" ")
+        err.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("interrupted; what was done is kept")
+        sys.exit(130)
+    sys.exit(code)
+
+
+# -- verbs -------------------------------------------------------------------------------------
+
+
+def init(argv: Sequence[str]) -> Verb:
+    """Make a workspace: settings, guidelines for labelers, database, folders."""
+
+    def verb(
+        folder: Annotated[Path, tyro.conf.Positional] = HERE,
+        database: str = "sqlite:///accord.db",
+        json: bool = False,
+    ) -> int:
+        """Make a workspace.
+
+        Args:
+            folder: Where; made if it is not there.
+            database: SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.
+            json: Print one JSON object.
+        """
+        workspace = Workspace.create(folder, database, _step_configs())
+        _print({"workspace": str(workspace.path), "guidelines": workspace.guidelines()[0]}, json)
+        err.print(f"next: edit {folder / 'guidelines.md'}, then `accord import PROMPTS.jsonl -w {folder}`")
+        return 0
+
+    return verb
+
+
+def import_(argv: Sequence[str]) -> Verb:
+    """Read prompts or judgements from a file, a folder or a hub data set."""
+    from accord.recipes.judgements import import_feedback
+
+    def verb(
+        source: Annotated[str, tyro.conf.Positional],
+        workspace: Folder = HERE,
+        format: str = "auto",
+        split: str | None = None,
+        column: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+        limit: int | None = None,
+        skip_bad: bool = False,
+        json: bool = False,
+    ) -> int:
+        """Read prompts or judgements into the workspace.
+
+        Args:
+            source: A file (.jsonl, .json, .csv, .parquet, also .gz), a folder, or hf:OWNER/NAME.
+            workspace: Any folder in the workspace.
+            format: What the rows are; auto looks at the columns. An unknown name lists them all.
+            split: Put the prompts in this split (such as train or holdout).
+            column: A name that differs, as OURS=THEIRS: chosen=answer_a; may be given again.
+            limit: Read at most so many rows.
+            skip_bad: Skip malformed rows and count them, instead of stopping at the first.
+            json: Print one JSON object.
+        """
+        columns = dict(_pair(item) for item in column)
+        feedback = import_feedback(
+            Workspace.open(workspace), source, format, split=split, columns=columns, limit=limit,
+            skip_bad=skip_bad,
+        )  # fmt: skip
+        for problem in feedback.problems[:5]:
+            err.print(str(problem), markup=False)
+        if json:
+            counts = {name: len(getattr(feedback, name)) for name in
+                      ("prompts", "rankings", "thumbs", "comparisons", "problems")}  # fmt: skip
+            _print({"format": feedback.format, "rows": feedback.rows, **counts}, True)
+        else:
+            print(feedback.describe())
+        return 0
+
+    return verb
+
+
+def export(argv: Sequence[str]) -> Verb:
+    """Write judgements to a file in another tool's format, or as the lossless event log."""
+    from accord.recipes.judgements import export_feedback
+
+    def verb(
+        path: Annotated[str, tyro.conf.Positional],
+        workspace: Folder = HERE,
+        format: str = "events",
+        ties: Literal["drop", "keep"] = "drop",
+        overwrite: bool = False,
+        json: bool = False,
+    ) -> int:
+        """Write the workspace's judgements.
+
+        Args:
+            path: The file; its ending chooses jsonl, json, csv or parquet, .gz compresses.
+            workspace: Any folder in the workspace.
+            format: events (lossless), tasks (a sheet for labelers), or a format of `accord import`.
+            ties: What pair formats do with comparisons that are ties.
+            overwrite: Replace the file if it is there.
+            json: Print one JSON object.
+        """
+        written = export_feedback(Workspace.open(workspace), path, format, ties=ties, overwrite=overwrite)
+        _print({"path": path, "rows": written.rows, "left_out": dict(written.left_out)}, json)
+        return 0
+
+    return verb
+
+
+def agree(argv: Sequence[str]) -> Verb:
+    """The labelers' consensus: comparisons with probabilities, and a table of the labelers."""
+    from accord.feedback.consensus import AgreeConfig
+    from accord.recipes.judgements import agree as run
+
+    def verb(
+        config: Flat[AgreeConfig] = _defaults(argv, "agree", AgreeConfig),
+        workspace: Folder = HERE,
+        json: bool = False,
+    ) -> int:
+        """Fit the labelers' consensus on all current rankings."""
+        done, consensus = run(Workspace.open(workspace), config)
+        if not json:
+            columns = ("labeler", "rankings", "reliability", "agreement", "ties", "FAIL")
+            rows = [
+                (r.labeler, str(r.rankings), _interval(r.reliability), _interval(r.agreement),
+                 f"{r.tie_share:.0%}", f"{r.fail_share:.0%}")
+                for r in consensus.labelers
+            ]  # fmt: skip
+            _table(columns, rows)
+        for warning in consensus.warnings:
+            err.print(f"note: {warning}", markup=False)
+        _print({"run": done.id, **done.metrics}, json)
+        return 0
+
+    return verb
+
+
+def sample(argv: Sequence[str]) -> Verb:
+    """Completions of the workspace's prompts, by a model."""
+    from accord.recipes.steps import SampleConfig
+    from accord.recipes.steps import sample as run
+
+    def verb(
+        config: Flat[SampleConfig] = _defaults(argv, "sample", SampleConfig),
+        workspace: Folder = HERE,
+        json: bool = False,
+    ) -> int:
+        """Sample completions; prompts that have theirs already are left alone."""
+        with Bar("sample", json) as bar:
+            done = run(Workspace.open(workspace), config, progress=bar)
+        _print({"run": done.id, **done.metrics}, json)
+        return 0
+
+    return verb
+
+
+def reward(argv: Sequence[str]) -> Verb:
+    """Train a reward model on the latest comparisons."""
+    from accord.recipes.steps import reward as run
+    from accord.reward.train import RewardConfig
+
+    def verb(
+        config: Flat[RewardConfig] = _defaults(argv, "reward", RewardConfig),
+        workspace: Folder = HERE,
+        json: bool = False,
+    ) -> int:
+        """Train a reward model; its figures are of prompts it never saw."""
+        with Bar("reward", json, "loss", "accuracy") as bar:
+            done, report, _ = run(Workspace.open(workspace), config, progress=bar)
+        if not json:
+            _table(
+                ("on held-out prompts", "figure"),
+                [
+                    (
+                        "accuracy",
+                        f"{report.accuracy:.1%} ({report.accuracy_low:.1%} to {report.accuracy_high:.1%})",
+                    ),
+                    ("always the longer", f"{report.length_only_accuracy:.1%}"),
+                    ("log-loss", f"{report.log_loss:.4f}"),
+                    ("correlation with length", f"{report.length_correlation:+.2f}"),
+                    ("inputs cut to the context", str(report.truncated)),
+                ],
+            )
+        _print({"run": done.id, **done.metrics}, json)
+        return 0
+
+    return verb
+
+
+def align(argv: Sequence[str]) -> Verb:
+    """Fine-tune the model by PPO against the reward, on a KL leash to where it started."""
+    from accord.recipes.steps import AlignStepConfig
+    from accord.recipes.steps import align as run
+
+    def verb(
+        config: Flat[AlignStepConfig] = _defaults(argv, "align", AlignStepConfig),
+        workspace: Folder = HERE,
+        resume: bool = False,
+        json: bool = False,
+    ) -> int:
+        """Align a model. Ctrl-C ends after the step under way; --resume goes on."""
+        with Bar("align", json, "reward", "kl", "length") as bar:
+            done, _ = run(Workspace.open(workspace), config, resume=resume, progress=bar)
+        _print({"run": done.id, **done.metrics}, json)
+        return 130 if done.status == "interrupted" else 0
+
+    return verb
+
+
+def evaluate(argv: Sequence[str]) -> Verb:
+    """Before and after on the same prompts and seeds; writes report.html."""
+    from accord.recipes.reporting import workspace_report
+    from accord.recipes.steps import EvaluateStepConfig
+    from accord.recipes.steps import evaluate as run
+
+    def verb(
+        config: Flat[EvaluateStepConfig] = _defaults(argv, "evaluate", EvaluateStepConfig),
+        workspace: Folder = HERE,
+        json: bool = False,
+    ) -> int:
+        """Compare the model before and after, and write the report."""
+        opened = Workspace.open(workspace)
+        with Bar("evaluate", json) as bar:
+            done, evaluation = run(opened, config, progress=bar)
+        page = workspace_report(opened, evaluation, done)
+        if not json:
+            rows = [
+                (r.name, f"{r.before_mean:.3f}", f"{r.after_mean:.3f}", _signed(r.difference, r.low, r.high))
+                for r in evaluation.rows
+            ]
+            _table(("figure", "before", "after", "difference (95 %)"), rows)
+        _print({"run": done.id, **done.metrics, "report": str(page)}, json)
+        return 0
+
+    return verb
+
+
+def doctor(argv: Sequence[str]) -> Verb:
+    """Prove the workspace (every row, file and lineage), or a model (the numeric invariants)."""
+
+    def verb(
+        model: Annotated[str, tyro.conf.Positional] = "",
+        workspace: Folder = HERE,
+        dtype: Literal["float32", "bfloat16"] = "float32",
+        json: bool = False,
+    ) -> int:
+        """Check a model if one is named, else the workspace.
+
+        Args:
+            model: A model folder or hub name: a language model, a reward model or a classifier.
+            workspace: Any folder in the workspace.
+            dtype: Of the model's weights.
+            json: Print one JSON object.
+        """
+        if model:
+            from accord.recipes.checkup import check_model
+
+            checks = check_model(model, dtype)
+            rows = [
+                ("ok" if c.passed else "FAIL", c.name, f"{c.figure:.3g}", f"{c.bound:.3g}") for c in checks
+            ]
+            if not json:
+                _table(("", "invariant", "figure", "bound"), rows)
+            for check in checks:
+                if not check.passed:
+                    err.print(f"{check.name}: {check.advice}", markup=False)
+            _print({"model": model, "checks": len(checks), "failed": sum(not c.passed for c in checks)}, json)
+            return int(any(not c.passed for c in checks))
+        opened = Workspace.open(workspace)
+        problems = opened.store.verify()
+        for problem in problems:
+            err.print(str(problem), markup=False)
+        _print({"workspace": str(opened.path), **opened.store.counts(), "problems": len(problems)}, json)
+        return int(bool(problems))
+
+    return verb
+
+
+def demo(argv: Sequence[str]) -> Verb:
+    """The whole loop on the embedded help desk, with simulated labelers; writes a report."""
+    from accord.recipes.helpdesk.demo import DemoConfig
+    from accord.recipes.helpdesk.demo import demo as run
+
+    def verb(
+        folder: Annotated[Path, tyro.conf.Positional] = Path("demo"),
+        config: Flat[DemoConfig] = DemoConfig(),
+        json: bool = False,
+    ) -> int:
+        """Rankings to an aligned model in minutes, on a world that knows the truth.
+
+        Args:
+            folder: Made anew: a workspace, report.html and summary.json.
+            json: Print only the summary.
+        """
+        summary = run(folder, config, lambda name, *figures: Bar(name, json, *figures))
+        _print(summary, json)
+        err.print(f"\nopen {folder / 'report.html'} in a browser")
+        return 0
+
+    return verb
+
+
+VERBS: Mapping[str, Callable[[Sequence[str]], Verb]] = {
+    "init": init,
+    "import": import_,
+    "sample": sample,
+    "agree": agree,
+    "reward": reward,
+    "align": align,
+    "evaluate": evaluate,
+    "export": export,
+    "doctor": doctor,
+    "demo": demo,
+}
+
+
+# -- settings ----------------------------------------------------------------------------------
+
+
+def _defaults(argv: Sequence[str], step: str, config: type[C]) -> C:
+    """The step's defaults in the workspace the command line names; the class's own outside of one."""
+    places = [argv[i + 1] for i, word in enumerate(argv[:-1]) if word in ("-w", "--workspace")]
+    places += [word.split("=", 1)[1] for word in argv if word.startswith("--workspace=")]
+    places += [word[2:].lstrip("=") for word in argv if word.startswith("-w") and word != "-w"]
+    if "-h" in argv or "--help" in argv:
+        return config()
+    section = Workspace.open(places[-1] if places else HERE).section(step)
+    return config.build(section, f"accord.toml [{step}]")
+
+
+def _step_configs() -> dict[str, type[Config]]:
+    """The config class behind each section of accord.toml, for the comments of a new one."""
+    from accord.feedback.consensus import AgreeConfig
+    from accord.recipes.steps import AlignStepConfig, EvaluateStepConfig, SampleConfig
+    from accord.reward.train import RewardConfig
+
+    return {"sample": SampleConfig, "agree": AgreeConfig, "reward": RewardConfig,
+            "align": AlignStepConfig, "evaluate": EvaluateStepConfig}  # fmt: skip
+
+
+def _pair(item: str) -> tuple[str, str]:
+    from accord.errors import ConfigError
+
+    ours, equals, theirs = item.partition("=")
+    if not (ours and equals and theirs):
+        raise ConfigError(f"--column takes OURS=THEIRS, such as chosen=answer_a; got {item!r}")
+    return ours, theirs
+
+
+def _unknown_verb(name: str) -> AccordError:
+    import difflib
+
+    from accord.errors import ConfigError
+
+    near = difflib.get_close_matches(name, VERBS, n=1)
+    hint = f"did you mean `accord {near[0]}`?" if near else f"the verbs are {', '.join(VERBS)}"
+    return ConfigError(f"there is no verb {name!r}; {hint}")
+
+
+# -- output ------------------------------------------------------------------------------------
+
+
+class Bar:
+    """A progress bar on standard error: steps done, rate, time left, and the figures that matter."""
+
+    def __init__(self, name: str, quiet: bool = False, *figures: str) -> None:
+        self.figures = figures
+        self.progress = Progress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("{task.fields[shown]}"),
+            console=err,
+            disable=quiet,
+        )
+        self.task = self.progress.add_task(name, total=None, shown="")
+
+    def __call__(self, metrics: Mapping[str, float]) -> None:
+        self.progress.start()  # only now: an error before the first step shall not follow an empty bar
+        task = self.progress.tasks[0]
+        rate = f"{task.speed:.2f}/s " if task.speed else ""
+        shown = rate + "  ".join(f"{key} {metrics[key]:.3f}" for key in self.figures if key in metrics)
+        self.progress.update(
+            self.task, completed=metrics["step"], total=metrics["steps"], shown=shown.strip()
+        )
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+
+def _overview() -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for name, verb in VERBS.items():
+        table.add_row(f"accord {name}", (verb.__doc__ or "").strip())
+    print("accord aligns a language model with people. One verb a step:\n")
+    Console(highlight=False).print(table)
+    print("\n`accord VERB --help` explains its settings.")
+
+
+def _print(figures: Mapping[str, Any], json: bool) -> None:
+    if json:
+        print(jsonlib.dumps(figures, default=str))
+        return
+    figures = {key: value for key, value in figures.items() if value not in (None, "")}
+    width = max(len(key) for key in figures)
+    for key, value in figures.items():
+        print(f"{key:<{width}}  {f'{value:.4f}' if isinstance(value, float) else value}")
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+    print()
+
+
+def _interval(interval: Any) -> str:
+    return "-" if interval is None else f"{interval.value:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+
+
+def _signed(value: float, low: float | None, high: float | None) -> str:
+    return f"{value:+.3f}" if low is None or high is None else f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+if __name__ == "__main__":
+    main()

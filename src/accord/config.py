@@ -1,0 +1,44 @@
+"""The base of every step's settings: frozen, validated, the meaning under each field.
+
+A step's config is built from Python, from a section of ``accord.toml`` or from flags; all three
+refuse an unknown key and name the nearest one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from accord.errors import ConfigError
+
+C = TypeVar("C", bound="Config")
+
+
+class Config(BaseModel):
+    """Frozen settings of one step. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def build(cls: type[C], values: Mapping[str, Any], where: str = "") -> C:
+        """Validate ``values``; a :class:`ConfigError` names the key, the value and the nearest known key."""
+        unknown = [key for key in values if key not in cls.model_fields]
+        if unknown:
+            raise ConfigError(_unknown_message(unknown[0], list(cls.model_fields), where or cls.__name__))
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or cls.__name__
+            raise ConfigError(
+                f"{where or cls.__name__}: {key} = {first.get('input')!r}: {first['msg']}"
+            ) from error
+
+
+def _unknown_message(key: str, known: list[str], where: str) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+    return f"{where}: unknown key {key!r}; {hint}"

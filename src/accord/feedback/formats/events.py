@@ -1,0 +1,146 @@
+"""The event log: every record, whole, as one JSON object a line. Nothing is lost and the order is kept.
+
+A line has ``kind`` (prompt, completion, ranking, thumb, comparison), ``version`` and the record's own
+fields; a completion also its ``prompt_id``; a comparison the ids of its texts. A line stands after
+those it names. Values inside ``meta`` and ``sampling`` are JSON's (a tuple comes back as a list).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from accord.errors import DataError
+from accord.feedback.formats.gather import Collector, Feedback, Format, clip
+from accord.types import Comparison, Completion, Message, Origin, Prompt, Ranking, Stop, Thumb
+
+VERSION = 1
+Row = Mapping[str, Any]
+
+
+def event_rows(feedback: Feedback, comparisons: Sequence[Comparison] = ()) -> Iterator[dict[str, Any]]:
+    """The rows of a log: prompts each with its completions, then rankings, thumbs and comparisons.
+
+    Raises:
+        DataError: a judgement names a prompt or completion that is not in ``feedback``, or a
+            completion has no id.
+    """
+    for prompt in feedback.prompts.values():
+        yield _event("prompt", asdict(prompt))
+        for completion in feedback.completions.get(prompt.id, ()):
+            if not completion.id:
+                raise DataError(f"a completion of prompt {prompt.id!r} has no id: {clip(completion.text)}")
+            yield _event("completion", {"prompt_id": prompt.id, **asdict(completion)})
+    known = {(id, c.id) for id, found in feedback.completions.items() for c in found}
+    for ranking in feedback.rankings:
+        for id in (*(id for tier in ranking.tiers for id in tier), *ranking.fails, *ranking.shown):
+            _require(known, ranking.prompt_id, id, "ranking")
+        yield _event("ranking", asdict(ranking))
+    for thumb in feedback.thumbs:
+        _require(known, thumb.prompt_id, thumb.completion_id, "thumb")
+        yield _event("thumb", asdict(thumb))
+    for pair in comparisons:
+        names = {"prompt_id": pair.prompt.id, "chosen_id": pair.chosen.id, "rejected_id": pair.rejected.id}
+        for id in (pair.chosen.id, pair.rejected.id):
+            _require(known, pair.prompt.id, id, "comparison")
+        rest = {"p_chosen": pair.p_chosen, "source": pair.source, "labelers": pair.labelers}
+        yield _event("comparison", names | rest)
+
+
+def _event(kind: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": kind, "version": VERSION} | values
+
+
+def _require(known: set[tuple[str, str]], prompt_id: str, completion_id: str, kind: str) -> None:
+    if (prompt_id, completion_id) not in known:
+        raise DataError(
+            f"a {kind} names the completion {completion_id!r} of prompt {prompt_id!r}, which is not among "
+            "the completions given; export them together"
+        )
+
+
+def read_event(row: Row, into: Collector, format: Format = Format.EVENTS) -> None:
+    """Add one line's record; a :class:`DataError` names an unknown kind, version or key, or a missing one."""
+    kind, version = row.get("kind"), row.get("version")
+    if version != VERSION:
+        raise DataError(f"event version {clip(version)}; this accord reads version {VERSION}")
+    if kind not in _KINDS:
+        raise DataError(f"event kind {clip(kind)}; the kinds are {', '.join(_KINDS)}")
+    values = {key: value for key, value in row.items() if key not in ("kind", "version")}
+    try:
+        _KINDS[kind](values, into)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"a {kind} event that does not fit: {error!s}; the event is {clip(values, 120)}"
+        ) from error
+
+
+def _read_prompt(values: dict[str, Any], into: Collector) -> None:
+    messages = tuple(_record(Message, turn) for turn in values["messages"])
+    into.add_prompt(_record(Prompt, values | {"messages": messages}))
+
+
+def _read_completion(values: dict[str, Any], into: Collector) -> None:
+    prompt_id = values.pop("prompt_id")
+    if prompt_id not in into.prompts:
+        raise DataError(f"a completion of prompt {prompt_id!r}, which no earlier line holds")
+    if not values["id"]:
+        raise DataError(f"a completion of prompt {prompt_id!r} without an id")
+    origin = values["origin"]
+    if origin is not None:
+        origin = _record(Origin, origin | {"prompt_ids": tuple(origin["prompt_ids"])})
+    lists = {name: tuple(values[name]) for name in ("ids", "logprobs")}
+    record = _record(Completion, values | lists | {"stop": Stop(values["stop"]), "origin": origin})
+    into.add_completion(prompt_id, record)
+
+
+def _read_ranking(values: dict[str, Any], into: Collector) -> None:
+    lists = {name: tuple(values[name]) for name in ("fails", "shown")}
+    tiers = tuple(tuple(tier) for tier in values["tiers"])
+    ranking = _record(Ranking, values | lists | {"tiers": tiers})
+    for id in (*(id for tier in tiers for id in tier), *ranking.fails, *ranking.shown):
+        _found(into, ranking.prompt_id, id)
+    into.rankings.append(ranking)
+
+
+def _read_thumb(values: dict[str, Any], into: Collector) -> None:
+    thumb = _record(Thumb, values)
+    _found(into, thumb.prompt_id, thumb.completion_id)
+    into.thumbs.append(thumb)
+
+
+def _read_comparison(values: dict[str, Any], into: Collector) -> None:
+    prompt_id = values.pop("prompt_id")
+    chosen, rejected = (_found(into, prompt_id, values.pop(side)) for side in ("chosen_id", "rejected_id"))
+    texts = {"prompt": into.prompts[prompt_id], "chosen": chosen, "rejected": rejected}
+    into.comparisons.append(_record(Comparison, values | texts | {"labelers": tuple(values["labelers"])}))
+
+
+_KINDS: dict[str, Callable[[dict[str, Any], Collector], None]] = {
+    "prompt": _read_prompt,
+    "completion": _read_completion,
+    "ranking": _read_ranking,
+    "thumb": _read_thumb,
+    "comparison": _read_comparison,
+}
+
+
+def _found(into: Collector, prompt_id: str, completion_id: str) -> Completion:
+    completion = into.completion(prompt_id, completion_id)
+    if completion is None:
+        raise DataError(f"completion {completion_id!r} of prompt {prompt_id!r} is in no earlier line")
+    return completion
+
+
+def _record(record: Any, values: Mapping[str, Any]) -> Any:
+    """The record with exactly these fields: a missing or unknown one is an error, never a default."""
+    names = {field.name for field in fields(record)}
+    if names != set(values):
+        missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
+        raise DataError(
+            f"a {record.__name__} event lacks {missing or 'nothing'} and has unknown {unknown or 'nothing'}"
+        )
+    return record(**values)

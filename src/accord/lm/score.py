@@ -1,0 +1,138 @@
+"""The one scorer: log-probs, entropy and exact KL of chosen tokens, over the whole vocabulary.
+
+Temperature and the float32 log-sum-exp live here and nowhere else. Tokens pass through the output
+head a chunk at a time, so the tokens x vocabulary tensor never exists as a whole; with gradients a
+chunk's logits are computed again in the backward pass instead of being kept.
+
+Legend: B rows, T completion tokens, N real tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from accord.errors import ConfigError
+from accord.lm.model import LanguageModel
+from accord.lm.tokens import TokenBatch
+
+CHUNK_ELEMENTS = 1 << 25
+"""Most float32 logits alive at a time (128 MiB)."""
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Each (B, T), nats, zero where there is no token. ``kl`` is KL(policy || reference) at the prefix."""
+
+    logprobs: Tensor
+    entropy: Tensor
+    ref_logprobs: Tensor | None = None
+    kl: Tensor | None = None
+
+
+def log_softmax(logits_NV: Tensor, temperature: float) -> Tensor:
+    """(N, V) float32 log-probabilities at ``temperature``; sampler and scorer both call this."""
+    return torch.log_softmax(logits_NV.float() / temperature, dim=-1)
+
+
+def score_hidden(
+    model: LanguageModel,
+    hidden_BTD: Tensor,
+    batch: TokenBatch,
+    temperature: float = 1.0,
+    *,
+    reference: LanguageModel | None = None,
+    ref_hidden_BTD: Tensor | None = None,
+    chunk_elements: int = CHUNK_ELEMENTS,
+) -> TokenScores:
+    """Score a batch from its states; with reference states, its log-probs and the exact KL too.
+
+    log p(y_t) = z_{y_t} / tau - logsumexp(z / tau);  H = -sum p log p;
+    KL(p || q) = sum_v p(v) (log p(v) - log q(v)) >= 0, the sum over the whole vocabulary.
+
+    Raises:
+        ConfigError: temperature is not positive.
+    """
+    if not temperature > 0:
+        raise ConfigError(f"temperature is {temperature}; scoring needs a positive one")
+    mask_BT = batch.mask_BT.to(hidden_BTD.device)
+    ids_N = batch.ids_BT.to(hidden_BTD.device)[mask_BT]
+    hidden_ND = hidden_BTD[mask_BT]
+    ref_ND = None if ref_hidden_BTD is None else ref_hidden_BTD[mask_BT]
+    ref_model = reference or model
+
+    def chunk(hidden_cD: Tensor, ids_c: Tensor, ref_cD: Tensor | None) -> tuple[Tensor, ...]:
+        logp_cV = log_softmax(model.logits(hidden_cD), temperature)
+        p_cV = logp_cV.exp()
+        out = [logp_cV.gather(1, ids_c[:, None])[:, 0], -(p_cV * logp_cV).sum(-1)]
+        if ref_cD is not None:
+            with torch.no_grad():  # adapters never touch the head, so no need to turn them off here
+                ref_logp_cV = log_softmax(ref_model.logits(ref_cD), temperature)
+            out += [ref_logp_cV.gather(1, ids_c[:, None])[:, 0], (p_cV * (logp_cV - ref_logp_cV)).sum(-1)]
+        return tuple(out)
+
+    size = max(1, chunk_elements // model.net.config.vocab_size)
+    recompute = torch.is_grad_enabled() and len(ids_N) > size
+    pieces = []
+    for at in range(0, len(ids_N), size):
+        part = slice(at, at + size)
+        args = (hidden_ND[part], ids_N[part], None if ref_ND is None else ref_ND[part])
+        pieces.append(checkpoint(chunk, *args, use_reentrant=False) if recompute else chunk(*args))
+    columns = [torch.cat(column) for column in zip(*pieces, strict=True)]
+
+    def spread(values_N: Tensor) -> Tensor:
+        return torch.zeros(mask_BT.shape, device=values_N.device).masked_scatter(mask_BT, values_N)
+
+    return TokenScores(*(spread(column) for column in columns))
+
+
+def score_tokens(
+    model: LanguageModel, batch: TokenBatch, temperature: float = 1.0, *, pad_side: str = "right"
+) -> TokenScores:
+    """Score a batch's completions under ``model``: trunk and head in one call."""
+    return score_hidden(model, model.hidden(batch, pad_side), batch, temperature)
+
+
+@torch.no_grad()
+def completion_kl(
+    policy: LanguageModel,
+    reference: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    temperature: float = 1.0,
+    rows: int = 64,
+) -> tuple[float, float, float]:
+    """KL(policy || reference) on the policy's samples: nats a completion exact and sampled, exact a token.
+
+    ``prompts`` and ``completions`` are token ids, row by row; both models must share the vocabulary.
+
+    Raises:
+        ConfigError: the vocabularies differ in size.
+    """
+    sizes = policy.net.config.vocab_size, reference.net.config.vocab_size
+    if sizes[0] != sizes[1]:
+        raise ConfigError(
+            f"the policy has a vocabulary of {sizes[0]} tokens, the reference of {sizes[1]}; KL needs one "
+            "vocabulary: compare a model with the one it was trained from"
+        )
+    exact = sampled = tokens = 0.0
+    for at in range(0, len(prompts), rows):
+        batch = TokenBatch.of(prompts[at : at + rows], completions[at : at + rows], policy.pad_id)
+        scores = score_hidden(
+            policy,
+            policy.hidden(batch),
+            batch,
+            temperature,
+            reference=reference,
+            ref_hidden_BTD=reference.hidden(batch),
+        )
+        assert scores.kl is not None
+        assert scores.ref_logprobs is not None
+        exact += float(scores.kl.sum())
+        sampled += float((scores.logprobs - scores.ref_logprobs).sum())
+        tokens += float(batch.lens_B.sum())
+    return exact / len(prompts), sampled / len(prompts), exact / tokens

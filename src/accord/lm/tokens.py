@@ -1,0 +1,87 @@
+"""Token batches: prompts and completions as padded tensors whose masks come from lengths.
+
+Legend: B rows, S prompt tokens, T completion tokens. Masks are made from lengths and never by
+comparing with a pad id, because pad may equal eos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def length_mask(lengths: Sequence[int] | Tensor, width: int) -> Tensor:
+    """(B, width) bool, true at positions below each row's length."""
+    lengths_B = torch.as_tensor(lengths)
+    return torch.arange(width, device=lengths_B.device)[None, :] < lengths_B[:, None]
+
+
+def pad(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> Tensor:
+    """(B, width) long tensor of ``rows`` filled with ``value`` on ``side`` ("left" or "right")."""
+    width = max((len(row) for row in rows), default=0)
+    out = torch.full((len(rows), width), value, dtype=torch.long)
+    for i, row in enumerate(rows):
+        if len(row):
+            start = width - len(row) if side == "left" else 0
+            out[i, start : start + len(row)] = torch.as_tensor(row, dtype=torch.long)
+    return out
+
+
+def positions(mask_BS: Tensor) -> Tensor:
+    """(B, S) position of each real token counted from its row's first real token; 0 on padding."""
+    return (mask_BS.long().cumsum(-1) - 1).clamp(min=0)
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Prompts with one completion each, both right-padded, with their lengths."""
+
+    prompt_ids_BS: Tensor
+    prompt_lens_B: Tensor
+    ids_BT: Tensor
+    lens_B: Tensor
+
+    @classmethod
+    def of(
+        cls, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad_id: int
+    ) -> TokenBatch:
+        """Pad ``prompts`` and ``completions`` (token ids, row by row)."""
+        if len(prompts) != len(completions):
+            raise ValueError(f"{len(prompts)} prompts for {len(completions)} completions")
+        return cls(
+            pad(prompts, pad_id),
+            torch.tensor([len(p) for p in prompts]),
+            pad(completions, pad_id),
+            torch.tensor([len(c) for c in completions]),
+        )
+
+    @property
+    def mask_BT(self) -> Tensor:
+        """(B, T) bool, true at real completion tokens."""
+        return length_mask(self.lens_B, self.ids_BT.shape[1])
+
+    @property
+    def prompt_mask_BS(self) -> Tensor:
+        """(B, S) bool, true at real prompt tokens."""
+        return length_mask(self.prompt_lens_B, self.prompt_ids_BS.shape[1])
+
+    def rows(self, index: Tensor | Sequence[int]) -> TokenBatch:
+        """The chosen rows, trimmed to the longest prompt and completion among them."""
+        index_N = torch.as_tensor(index)
+        prompt_lens, lens = self.prompt_lens_B[index_N], self.lens_B[index_N]
+        return TokenBatch(
+            self.prompt_ids_BS[index_N, : int(prompt_lens.max())],
+            prompt_lens,
+            self.ids_BT[index_N, : int(lens.max())],
+            lens,
+        )
+
+    def to(self, device: torch.device | str) -> TokenBatch:
+        """The same batch on ``device``."""
+        return TokenBatch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+    def __len__(self) -> int:
+        return len(self.lens_B)

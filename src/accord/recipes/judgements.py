@@ -1,0 +1,129 @@
+"""Judgements in and out of a workspace, and the consensus on them. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from accord.errors import DataError
+from accord.feedback.consensus import AgreeConfig, Consensus
+from accord.feedback.consensus import agree as agree_rankings
+from accord.feedback.formats.gather import Feedback, Format
+from accord.feedback.formats.read import read_feedback
+from accord.feedback.formats.write import Written, write_feedback
+from accord.recipes.record import recorded
+from accord.store.lineage import Run, Status
+from accord.types import Completion, digest
+from accord.workspace import Workspace
+
+
+def import_feedback(
+    workspace: Workspace,
+    source: str,
+    format: str = "auto",
+    *,
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    skip_bad: bool = False,
+) -> Feedback:
+    """Read judgements or prompts from a file, folder or ``hf:`` data set into the store.
+
+    Raises:
+        DataError: nothing there, malformed rows (file and line named), or nothing in it.
+    """
+    feedback = read_feedback(
+        source, format, columns=columns, limit=limit, on_error="skip" if skip_bad else "raise"
+    )
+    store = workspace.store
+    store.add_prompts(list(feedback.prompts.values()), split)
+    stored = store.completions(feedback.completions)
+    groups = [
+        (prompt, _unknown(stored[prompt.id], feedback.completions.get(prompt.id, [])))
+        for prompt in feedback.prompts.values()
+    ]
+    store.add_groups([group for group in groups if group[1]])
+    store.add_rankings(feedback.rankings)
+    store.add_thumbs(feedback.thumbs)
+    content = digest([[c.prompt.id, c.chosen.id, c.rejected.id, c.p_chosen] for c in feedback.comparisons])
+    known = {each for run in store.runs("import", Status.DONE) for each in run.inputs}
+    if feedback.comparisons and content not in known:  # a file read twice is there once
+        config = {"source": str(source), "format": feedback.format}
+        with recorded(workspace, "import", config, [f"file:{source}", content]) as record:
+            store.add_comparisons(feedback.comparisons, record.run.id)
+            record.metrics["comparisons"] = len(feedback.comparisons)
+    return feedback
+
+
+def export_feedback(
+    workspace: Workspace,
+    path: str,
+    format: str,
+    *,
+    ties: Literal["drop", "keep"] = "drop",
+    overwrite: bool = False,
+) -> Written:
+    """Write the store's judgements to a file; pair formats get the latest consensus where there is one.
+
+    ``tasks`` writes what is there to be ranked: a sheet for labelers, read back as ``rankings``.
+    """
+    store = workspace.store
+    prompts = {prompt.id: prompt for prompt in store.prompts()}
+    feedback = Feedback(
+        prompts, store.completions(), list(store.rankings(current=False)), list(store.thumbs(current=False))
+    )
+    imported = [c for run in store.runs("import", Status.DONE) for c in store.comparisons(run.id)]
+    feedback.comparisons.extend(imported)
+    agreed = store.runs("agree", Status.DONE) if format != Format.EVENTS else []
+    comparisons = [*store.comparisons(agreed[-1].id), *imported] if agreed else None
+    return write_feedback(path, format, feedback, comparisons=comparisons, ties=ties, overwrite=overwrite)
+
+
+def _unknown(stored: Sequence[Completion], read: Sequence[Completion]) -> list[Completion]:
+    """What was read and is not stored; a file that ranks stored completions names them by id.
+
+    Raises:
+        DataError: an id is stored with another text.
+    """
+    texts = {completion.id: completion.text for completion in stored}
+    for completion in read:
+        if texts.get(completion.id, completion.text) != completion.text:
+            raise DataError(
+                f"completion {completion.id!r} is stored with the text {texts[completion.id][:60]!r} and was "
+                f"read with {completion.text[:60]!r}; a text must not be changed: give it another id"
+            )
+    return [completion for completion in read if completion.id not in texts]
+
+
+def agree(workspace: Workspace, config: AgreeConfig) -> tuple[Run, Consensus]:
+    """The labelers' consensus: comparisons with probabilities, and what is known of each labeler.
+
+    Raises:
+        DataError: there are no rankings.
+    """
+    store = workspace.store
+    rankings = list(store.rankings())
+    if not rankings:
+        raise DataError("the workspace has no rankings yet; import some with: accord import FILE")
+    ids = list(dict.fromkeys(ranking.prompt_id for ranking in rankings))
+    inputs = [digest([ranking.id for ranking in rankings])]
+    with recorded(workspace, "agree", config.model_dump(), inputs) as record:
+        prompts = {prompt.id: prompt for prompt in store.prompts(ids=ids)}
+        consensus = agree_rankings(prompts, store.completions(ids), rankings, config)
+        store.add_comparisons(consensus.comparisons, record.run.id)
+        record.metrics |= {
+            "rankings": len(rankings),
+            "labelers": len(consensus.labelers),
+            "comparisons": len(consensus.comparisons),
+            "dropped": consensus.dropped,
+            "alpha": _finite(consensus.agreement.alpha_ordinal),
+        }
+        shown = {"labelers": consensus.labelers, "agreement": consensus.agreement,
+                 "dropped": consensus.dropped, "warnings": consensus.warnings}  # fmt: skip
+        record.write("consensus.json", shown, "consensus")
+    return store.run(record.run.id), consensus
+
+
+def _finite(value: Any) -> float | None:
+    found = getattr(value, "value", value)
+    return float(found) if isinstance(found, int | float) and found == found else None

@@ -1,0 +1,83 @@
+"""What every step does around its work: open a run, keep its inputs, figures and files, close it.
+
+A step that fails or is interrupted says so in its run and loses nothing that was stored before.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from accord.errors import DataError
+from accord.store.lineage import Artefact, Run, Status
+from accord.types import Comparison, Prompt
+from accord.workspace import Workspace
+
+Progress = Callable[[Mapping[str, float]], None]
+
+
+@dataclass
+class Record:
+    """A run under way: fill ``metrics``; write files below ``run.path``."""
+
+    run: Run
+    workspace: Workspace
+    metrics: dict[str, Any] = field(default_factory=dict)
+    status: Status = Status.DONE
+
+    def write(self, name: str, value: Any, kind: str) -> Artefact:
+        """Write a JSON file into the run's folder and record it."""
+        path = self.run.path / name
+        path.write_text(json.dumps(plain(value), indent=1) + "\n", encoding="utf-8")
+        return self.workspace.store.add_artefact(self.run.id, kind, path)
+
+
+def plain(value: Any) -> Any:
+    """A record as JSON-ready data; what is undefined (NaN, a bound no resample supports) is null."""
+    return TypeAdapter(Any).dump_python(value, mode="json")
+
+
+@contextmanager
+def recorded(
+    workspace: Workspace,
+    kind: str,
+    config: Mapping[str, Any],
+    inputs: Sequence[str] = (),
+    run: Run | None = None,
+) -> Iterator[Record]:
+    """Open a run (or go on with ``run``), close it with its metrics, time and outcome whatever happens."""
+    store = workspace.store
+    record = Record(run or store.start_run(kind, config, inputs), workspace)
+    started = time.monotonic()
+    try:
+        yield record
+    except BaseException as error:
+        status = Status.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Status.FAILED
+        store.finish_run(record.run.id, status, {"error": f"{type(error).__name__}: {error}"})
+        raise
+    record.metrics["seconds"] = round(time.monotonic() - started, 3)
+    store.finish_run(record.run.id, record.status, plain(record.metrics))
+
+
+def prompts_of(workspace: Workspace, split: str | None) -> list[Prompt]:
+    """The prompts of a split (all without one); DataError where there are none."""
+    prompts = workspace.store.prompts(split)
+    if not prompts:
+        where = f"of split {split!r} " if split else ""
+        raise DataError(f"the workspace has no prompts {where}yet; add some with: accord import FILE")
+    return prompts
+
+
+def comparisons_of(workspace: Workspace) -> tuple[list[str], list[Comparison]]:
+    """The comparisons of the latest consensus and of all imports, with the runs they are of."""
+    store = workspace.store
+    runs = [*store.runs("agree", Status.DONE)[-1:], *store.runs("import", Status.DONE)]
+    if not runs:
+        raise DataError("there are no comparisons yet; make some from rankings with: accord agree")
+    return [run.id for run in runs], [c for run in runs for c in store.comparisons(run.id)]

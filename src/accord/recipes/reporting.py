@@ -1,0 +1,213 @@
+"""From a workspace's rows to the report: every figure on the page is read from a recorded run."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accord.evaluate.record import Evaluation
+from accord.evaluate.report import write_report
+from accord.evaluate.reportdata import (
+    CalibrationBin,
+    Estimate,
+    Event,
+    Labeler,
+    LabelerSection,
+    ReportData,
+    RewardSection,
+    Step,
+    TrainingSection,
+    headline,
+)
+from accord.evaluate.verdict import VerdictConfig, verdict
+from accord.store.lineage import Run, Status
+from accord.workspace import Workspace
+
+CURVES = {
+    "reward": "reward",
+    "gold": "gold",
+    "kl": "kl_exact",
+    "kl_sampled": "kl_sampled",
+    "length": "length",
+    "entropy": "entropy",
+    "clipped_share": "clip_fraction",
+    "beta": "beta",
+}
+"""Names in a run's history, and what the report calls them."""
+SUMMARIES = {
+    "import": "Judgements were read from a file.",
+    "sample": "The model answered the prompts.",
+    "label": "Labelers ranked the completions of each prompt.",
+    "agree": "The rankings became comparisons with the pool's probability for each.",
+    "reward": "A reward model learned the comparisons, one prompt with all its completions at a time.",
+    "align": "The policy was fine-tuned by PPO against the reward, on a KL leash to where it started.",
+    "evaluate": "Before and after answered the same held-out prompts with the same seeds.",
+}
+SETTINGS = {
+    "sample": ("n", "temperature", "max_new_tokens"),
+    "agree": (),
+    "reward": ("train", "epochs", "learning_rate", "batch_prompts"),
+    "align": ("prompts_per_step", "epochs", "learning_rate", "beta", "lora_rank", "clip"),
+    "evaluate": ("samples", "temperature", "max_new_tokens"),
+}
+"""The settings worth reading, by step."""
+
+
+def workspace_report(
+    workspace: Workspace,
+    evaluation: Evaluation,
+    run: Run,
+    *,
+    title: str = "Before and after alignment",
+    labels: Mapping[str, str] | None = None,
+    fluency: str = "",
+    gold: Mapping[str, Any] | None = None,
+    simulated: Sequence[str] = (),
+    caveats: Sequence[str] = (),
+    path: Path | None = None,
+) -> Path:
+    """Write report.html (and its data) for ``evaluation``, made by ``run``; returns the page's path.
+
+    ``gold`` holds what only a world that knows the truth can say: ``labelers`` (name -> interval),
+    ``average``, ``consensus`` and ``reward`` (intervals of agreement with gold).
+    """
+    made_from = _made_from(workspace, run)
+    latest = {kind: made_from.get(kind) for kind in ("agree", "reward", "align")}
+    proxy = "reward" if evaluation.criterion != "reward" else ""
+    data = ReportData(
+        title=title,
+        verdict=verdict(evaluation, VerdictConfig(proxy=proxy, fluency=fluency, labels=labels or {})),
+        headline=headline(evaluation, fluency, labels),
+        subtitle=f"workspace {workspace.path.name}, run {run.id}",
+        date=run.started[:16].replace("T", " ") + " UTC",
+        steps=tuple(_step(r) for r in _story(workspace, run, made_from)),
+        versions={**run.versions, "machine": f"{platform.system()} {platform.machine()}"},
+        labelers=_labelers(latest["agree"], gold or {}, bool(simulated)),
+        reward=_reward(latest["reward"], gold or {}),
+        training=_training(latest["align"]),
+        evaluation=evaluation,
+        simulated=tuple(simulated),
+        caveats=tuple(caveats),
+        labels=labels or {},
+    )
+    page = path or run.path / "report.html"
+    page.with_suffix(".json").write_text(data.to_json(), encoding="utf-8")
+    write_report(page, data)
+    return page
+
+
+def _made_from(workspace: Workspace, run: Run) -> dict[str, Run]:
+    """The runs that ``run`` was made from, the newest of each kind, by its lineage."""
+    found: dict[str, Run] = {}
+    todo, seen = [workspace.store.lineage(run.id)], set()
+    while todo:
+        node = todo.pop()
+        if node.id in seen:
+            continue
+        seen.add(node.id)
+        todo += node.inputs
+        older = found.get(node.run.kind) if node.run else None
+        if node.run and (older is None or older.started < node.run.started):
+            found[node.run.kind] = node.run
+    return found
+
+
+def _story(workspace: Workspace, last: Run, made_from: Mapping[str, Run]) -> list[Run]:
+    """What ``last`` was made from, and the newest earlier run of each step that only adds rows."""
+    story = dict(made_from)
+    for run in workspace.store.runs(status=Status.DONE):
+        if run.kind in ("import", "sample", "label") and run.started <= last.started:
+            story[run.kind] = run
+    return sorted(story.values(), key=lambda run: run.started)
+
+
+def _step(run: Run) -> Step:
+    metrics, config = run.metrics, run.config
+    counts = {k: v for k, v in metrics.items() if isinstance(v, int) and not isinstance(v, bool)}
+    settings = {key: str(config[key]) for key in SETTINGS.get(run.kind, ()) if key in config}
+    model = str(metrics.get("model") or config.get("model") or config.get("base") or "")
+    return Step(
+        name=run.kind,
+        summary=SUMMARIES.get(run.kind, ""),
+        counts=counts,
+        model=Path(model).name,
+        hash=str(metrics.get("artefact", ""))[:16],
+        seed=config.get("seed"),
+        seconds=metrics.get("seconds"),
+        settings=settings,
+    )
+
+
+def _labelers(run: Run | None, gold: Mapping[str, Any], simulated: bool) -> LabelerSection | None:
+    if run is None:
+        return None
+    consensus = json.loads((run.path / "consensus.json").read_text())
+    rows = consensus["labelers"]
+    known = gold.get("labelers", {})
+    pairs = sum(row["pairs"] for row in rows) or 1
+    ranked = sum(row["rankings"] for row in rows) or 1
+    return LabelerSection(
+        labelers=tuple(_labeler(row, known.get(row["labeler"])) for row in rows),
+        simulated=simulated,
+        method="Davidson's model of pairs with ties, a reliability and tie habit for each labeler",
+        agreement=_estimate(consensus["agreement"]["alpha_ordinal"]),
+        agreement_name="Krippendorff's alpha (ordinal)",
+        consensus_gold=gold.get("consensus"),
+        average_gold=gold.get("average"),
+        ties=sum(row["tie_share"] * row["pairs"] for row in rows) / pairs,
+        fails=sum(row["fail_share"] * row["rankings"] for row in rows) / ranked,
+    )
+
+
+def _labeler(row: Mapping[str, Any], gold: Estimate | None) -> Labeler:
+    biases = {}
+    if row["first_share"] is not None and row["first_chance"] is not None:
+        biases["position"] = row["first_share"] - row["first_chance"]
+    if row["length_correlation"] is not None:
+        biases["length"] = row["length_correlation"]
+    return Labeler(row["labeler"], row["rankings"], _estimate(row["reliability"]), gold, biases)
+
+
+def _estimate(figure: Mapping[str, Any] | None) -> Estimate | None:
+    """An interval as it was written; None where the figure is undefined (it then holds a reason)."""
+    if figure is None or figure.get("value") is None:
+        return None
+    return Estimate(figure["value"], figure.get("low"), figure.get("high"))
+
+
+def _reward(run: Run | None, gold: Mapping[str, Any]) -> RewardSection | None:
+    if run is None:
+        return None
+    report = json.loads((run.path / "report.json").read_text())
+    bins = report["reliability"]
+    pairs = sum(b["count"] for b in bins) or 1
+    return RewardSection(
+        name=Path(run.metrics["model"]).name,
+        pairs=report["pairs_holdout"],
+        accuracy=Estimate(report["accuracy"], report["accuracy_low"], report["accuracy_high"]),
+        length_baseline=Estimate(report["length_only_accuracy"]),
+        gold=gold.get("reward"),
+        train_pairs=report["pairs_train"],
+        calibration=tuple(CalibrationBin(b["predicted"], b["observed"], b["count"]) for b in bins),
+        calibration_error=sum(abs(b["predicted"] - b["observed"]) * b["count"] for b in bins) / pairs,
+        chosen_scores=tuple(report["chosen_scores"]),
+        rejected_scores=tuple(report["rejected_scores"]),
+    )
+
+
+def _training(run: Run | None) -> TrainingSection | None:
+    if run is None:
+        return None
+    history = json.loads((run.path / "history.json").read_text())
+    steps = tuple(int(row["step"]) for row in history)
+    series = {
+        name: tuple(row.get(key) for row in history)
+        for key, name in CURVES.items()
+        if any(key in row for row in history)
+    }
+    reason = run.metrics.get("reason")
+    events = (Event(steps[-1], reason),) if reason else ()
+    return TrainingSection("PPO", steps, series, events)

@@ -1,0 +1,307 @@
+"""The steps that need weights: sample, reward, align, evaluate, over a workspace.
+
+Only in recipes do stages meet: each step reads rows, calls one stage, and writes rows with lineage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from accord.align.online import AlignConfig
+from accord.align.run import AlignResult, End
+from accord.align.run import align as run_align
+from accord.config import Config
+from accord.errors import ConfigError, StoreError
+from accord.evaluate.compare import EvaluateConfig
+from accord.evaluate.compare import evaluate as compare
+from accord.evaluate.record import KL, Evaluation
+from accord.lm.classifier import Reads, SequenceClassifier
+from accord.lm.engine import Engine, SamplingConfig
+from accord.lm.invariants import check_policy, require
+from accord.lm.model import LanguageModel
+from accord.lm.render import Template
+from accord.lm.score import completion_kl
+from accord.recipes.record import Progress, comparisons_of, prompts_of, recorded
+from accord.reward.classifier import ClassifierReward
+from accord.reward.model import RewardModel
+from accord.reward.train import RewardConfig, RewardReport
+from accord.reward.train import train as train_reward
+from accord.store.lineage import Run, Status
+from accord.types import Completion, Scorer, digest
+from accord.workspace import Workspace
+
+CHUNK = 64
+"""Prompts sampled between two writes to the store."""
+
+
+class ModelConfig(Config):
+    """Which language model, and how it is loaded."""
+
+    model: str = ""
+    """Folder or hub name of a causal or encoder-decoder language model."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights; log-probs are float32 always."""
+    device: str | None = None
+    """"cpu", "cuda"; the GPU where there is one."""
+    template: Template | None = None
+    """How prompts are written: chat, plain or hh; the tokenizer's chat template where it has one."""
+
+    def load(self) -> LanguageModel:
+        """The model. Raises ConfigError where none is named."""
+        if not self.model:
+            raise ConfigError("no model is named: pass --model FOLDER, or set model in accord.toml")
+        return LanguageModel.load(self.model, dtype=self.dtype, device=self.device, template=self.template)
+
+
+class SampleConfig(SamplingConfig, ModelConfig):
+    """`accord sample`: completions of the workspace's prompts."""
+
+    n: int = Field(4, ge=1)
+    """Completions of each prompt."""
+    split: str | None = None
+    """Only the prompts of this split; all of them if not given."""
+    limit: int | None = Field(None, ge=1)
+    """Only the first so many of them."""
+
+
+class AlignStepConfig(AlignConfig, ModelConfig):
+    """`accord align`: PPO on the workspace's prompts."""
+
+    reward: str = "reward"
+    """"reward": the latest reward model; a folder, or hf:NAME with a label: a ready-made classifier."""
+    label: str | None = None
+    """The label of a ready-made classifier whose raw logit is the reward."""
+    split: str | None = None
+    """Only the prompts of this split."""
+
+
+class EvaluateStepConfig(EvaluateConfig, ModelConfig):
+    """`accord evaluate`: the model before (``model``) and after, on the same prompts and seeds."""
+
+    after: str = ""
+    """The aligned model; the latest of `accord align` if not given."""
+    reward: str = "reward"
+    """The scorer beside any others: as for `accord align`."""
+    label: str | None = None
+    """The label of a ready-made classifier."""
+    split: str | None = None
+    """Only the prompts of this split (hold some out of training: import them with --split holdout)."""
+    max_new_tokens: int = Field(128, ge=1)
+    """Length limit in tokens."""
+    temperature: float = Field(1.0, gt=0)
+    """Of sampling, on both sides."""
+
+
+def sample(workspace: Workspace, config: SampleConfig, *, progress: Progress = lambda _: None) -> Run:
+    """``config.n`` completions of every prompt, stored chunk by chunk; goes on where it stopped.
+
+    Raises:
+        DataError: there are no prompts.
+    """
+    store = workspace.store
+    prompts, n = prompts_of(workspace, config.split)[: config.limit], config.n
+    engine = Engine(config.load(), config)
+    made_by = (*engine.hashes, config.seed, engine.settings)
+    with recorded(workspace, "sample", config.model_dump(mode="json"), [made_by[0]]) as record:
+        known = store.completions([prompt.id for prompt in prompts])
+        todo = [p for p in prompts if _count_from(known[p.id], made_by) < n]
+        done = stored = tokens = 0
+        for at in range(0, len(todo), CHUNK):
+            part = todo[at : at + CHUNK]
+            groups = engine.sample(part, n)
+            ids = store.add_groups(list(zip(part, groups, strict=True)))
+            stored += sum(len(set(group)) for group in ids)  # equal samples of a prompt are one record
+            done += len(part)
+            tokens += sum(len(c.ids) for group in groups for c in group)
+            progress({"step": done, "steps": len(todo), "completions": stored, "tokens": tokens})
+        record.metrics |= {"prompts": len(prompts), "completions": stored, "tokens": tokens}
+    return store.run(record.run.id)
+
+
+def _count_from(completions: Sequence[Completion], made_by: tuple[Any, ...]) -> int:
+    """How many came from these weights, adapter, seed and sampling settings."""
+    origins = [c.origin for c in completions if c.origin is not None]
+    return sum((o.model_hash, o.adapter_hash, o.seed, dict(o.sampling)) == made_by for o in origins)
+
+
+def reward(
+    workspace: Workspace, config: RewardConfig, *, progress: Progress = lambda _: None
+) -> tuple[Run, RewardReport, RewardModel]:
+    """Train a reward model on the latest comparisons; it is saved under ``models/``.
+
+    Raises:
+        ConfigError: no base model is named.
+        DataError: there are no comparisons.
+    """
+    store = workspace.store
+    if not config.base:
+        raise ConfigError(
+            "no base model is named: pass --base FOLDER (the policy's own model, or an encoder such as "
+            "all-MiniLM-L6-v2), or set base in accord.toml"
+        )
+    sources, comparisons = comparisons_of(workspace)
+    with recorded(workspace, "reward", config.model_dump(), sources) as record:
+        classifier = SequenceClassifier.load(
+            config.base, labels=1, max_length=config.max_length, template=config.template
+        )
+        model, report = train_reward(comparisons, classifier, config, progress)
+        path = workspace.models / record.run.id
+        model.save(path)
+        artefact = store.add_artefact(record.run.id, "reward-model", path)
+        record.write("report.json", asdict(report), "reward-report")
+        record.metrics |= {
+            "model": str(path),
+            "artefact": artefact.id,
+            "comparisons": len(comparisons),
+            "accuracy": report.accuracy,
+            "log_loss": report.log_loss,
+            "length_only_accuracy": report.length_only_accuracy,
+        }
+    return store.run(record.run.id), report, model
+
+
+def align(
+    workspace: Workspace,
+    config: AlignStepConfig,
+    *,
+    watch: Mapping[str, Scorer] | None = None,
+    resume: bool = False,
+    progress: Progress = lambda _: None,
+) -> tuple[Run, AlignResult]:
+    """Align the model by PPO against the reward and save it, adapters merged, under ``models/``.
+
+    The numeric invariants are checked first. ``watch`` names scorers to log and not to optimise.
+
+    Raises:
+        NumericsError: an invariant fails, or a number in training is wrong.
+        StoreError: ``resume`` without a run to go on with.
+    """
+    store = workspace.store
+    prompts = prompts_of(workspace, config.split)
+    scorer, inputs = scorer_of(workspace, config.reward, config.label)
+    policy = config.load()
+    policy.merge()  # the leash is to where training starts, not to what lay below a loaded adapter
+    require(check_policy(policy, config.seed))
+    settings = config.model_dump(mode="json")
+    run = unfinished(workspace, "align", settings) if resume else None
+    sources = [policy.weights_hash(), digest([prompt.id for prompt in prompts]), *inputs]
+    with recorded(workspace, "align", settings, sources, run) as record:
+        result = run_align(
+            policy, scorer, prompts, config, record.run.path / "training",
+            watch=watch, resume=resume, progress=progress,
+        )  # fmt: skip
+        if result.end is End.INTERRUPTED:
+            record.status = Status.INTERRUPTED
+        else:
+            path = workspace.models / record.run.id
+            result.learner.policy.save(path, merge=True)
+            record.metrics["artefact"] = store.add_artefact(record.run.id, "policy", path).id
+            record.metrics["model"] = str(path)
+        record.write("history.json", result.history, "history")
+        last = result.history[-1]
+        record.metrics |= {"steps": len(result.history), "end": result.end.value, "reason": result.reason}
+        record.metrics |= {key: last[key] for key in ("reward", "kl", "kl_sampled", "length")}
+    return store.run(record.run.id), result
+
+
+def unfinished(workspace: Workspace, kind: str, settings: Mapping[str, Any]) -> Run:
+    """The latest run of ``kind`` with these settings that did not finish, opened again."""
+    found = [
+        run
+        for run in workspace.store.runs(kind)
+        if run.status is not Status.DONE and dict(run.config) == dict(settings)
+    ]
+    if not found:
+        raise StoreError(
+            f"no unfinished {kind} run with these settings to resume; start one without --resume"
+        )
+    return workspace.store.resume_run(found[-1].id)
+
+
+# -- evaluation --------------------------------------------------------------------------------
+
+
+def evaluate(
+    workspace: Workspace,
+    config: EvaluateStepConfig,
+    *,
+    scorers: Mapping[str, Scorer] | None = None,
+    progress: Progress = lambda _: None,
+) -> tuple[Run, Evaluation]:
+    """Both models on the same prompts and seeds, judged by the reward and by ``scorers``; exact KL.
+
+    Raises:
+        StoreError: no aligned model is named and none was made here.
+        ConfigError: the two models do not share a vocabulary.
+    """
+    prompts = prompts_of(workspace, config.split)
+    after, inputs = _aligned_model(workspace, config.after)
+    models = [config.load(), config.model_copy(update={"model": after}).load()]
+    reward_scorer, made_from = scorer_of(workspace, config.reward, config.label)
+    every = {**(scorers or {}), "reward": reward_scorer}
+    sampling = SamplingConfig(
+        max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=config.seed
+    )
+    settings = config.model_dump(mode="json")
+    engines = [Engine(lm, sampling) for lm in models]
+    sources = [*(engine.hashes[0] for engine in engines), *inputs, *made_from]
+    with recorded(workspace, "evaluate", settings, sources) as record:
+        sides: list[dict[str, list[Completion]]] = []
+        for number, engine in enumerate(engines):
+            side: dict[str, list[Completion]] = {}
+            for at in range(0, len(prompts), CHUNK):
+                part = prompts[at : at + CHUNK]
+                groups = engine.sample(part, config.samples)
+                side |= {p.id: group for p, group in zip(part, groups, strict=True)}
+                progress({"step": number * len(prompts) + at + len(part), "steps": 2 * len(prompts)})
+            sides.append(side)
+        answers = [c for prompt in prompts for c in sides[1][prompt.id]]
+        asked = [c.origin.prompt_ids for c in answers if c.origin is not None]
+        kl = completion_kl(models[1], models[0], asked, [c.ids for c in answers], config.temperature)
+        evaluation = compare(sides[0], sides[1], prompts, every, config, KL(*kl))
+        record.write("evaluation.json", evaluation, "evaluation")
+        main = evaluation.row(evaluation.criterion)
+        record.metrics |= {"criterion": main.name, "before": main.before_mean, "after": main.after_mean}
+        record.metrics |= {"kl": kl[0], "prompts": len(prompts)}
+    return workspace.store.run(record.run.id), evaluation
+
+
+def _aligned_model(workspace: Workspace, name: str) -> tuple[str, list[str]]:
+    if name:
+        return name, []
+    runs = workspace.store.runs("align", Status.DONE)
+    if not runs:
+        raise StoreError(
+            "no aligned model was made here yet; run `accord align`, or name one: --after FOLDER"
+        )
+    made = workspace.store.artefact(runs[-1].metrics["artefact"])
+    return str(made.path), [made.id]
+
+
+def scorer_of(workspace: Workspace, name: str, label: str | None = None) -> tuple[Scorer, list[str]]:
+    """A scorer by name, and the ids of what it came from.
+
+    "" or "reward": the latest reward model; a folder: a reward model; ``hf:NAME`` or any folder
+    with ``label``: a ready-made classifier, whose raw logit of the label is the reward.
+
+    Raises:
+        StoreError: there is no reward model yet.
+    """
+    if label is not None:
+        return ClassifierReward.load(name, label, reads=Reads.COMPLETION), [f"classifier:{name}#{label}"]
+    if name in ("", "reward"):
+        runs = workspace.store.runs("reward", Status.DONE)
+        if not runs:
+            raise StoreError(
+                "there is no reward model yet; train one with `accord reward`, or name one with "
+                "--reward FOLDER or --reward hf:NAME --label LABEL"
+            )
+        made = workspace.store.artefact(runs[-1].metrics["artefact"])
+        return RewardModel.load(made.path), [made.id]
+    name = name.removeprefix("hf:")
+    return RewardModel.load(name), [f"reward-model:{Path(name).name}"]

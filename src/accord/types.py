@@ -1,0 +1,241 @@
+"""The nouns every stage shares: plain frozen records and two protocols. Loads no torch.
+
+A stage never imports another stage; they meet in these records and in rows of the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+Role = str  # "system" | "user" | "assistant"
+
+
+class Stop(StrEnum):
+    """Why a completion ended. An enum and not a bool: truncation is not termination."""
+
+    EOS = "eos"
+    """The model sampled one of its end tokens."""
+    LENGTH = "length"
+    """The length limit cut it off."""
+    GIVEN = "given"
+    """The text was not sampled here (imported, written by a person)."""
+
+
+def digest(*parts: Any) -> str:
+    """The first 16 hex digits of the SHA-256 of ``parts`` as canonical JSON: the id of a content."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is put to the model: messages that end with a turn the assistant is to answer.
+
+    ``meta`` holds what only a world or a verifier needs (the facts of an order, a reference
+    answer); nothing in it reaches the model. ``id`` is the content's digest unless given.
+    """
+
+    messages: tuple[Message, ...]
+    meta: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.messages:
+            raise ValueError("a prompt needs at least one message")
+        if not self.id:
+            object.__setattr__(self, "id", digest([(m.role, m.content) for m in self.messages]))
+
+    @classmethod
+    def from_text(cls, text: str, *, meta: Mapping[str, Any] | None = None, id: str = "") -> Prompt:
+        """A prompt of one user message."""
+        return cls((Message("user", text),), meta or {}, id)
+
+    @property
+    def text(self) -> str:
+        """The messages as people read them: the bare content of a single one, else a transcript."""
+        if len(self.messages) == 1:
+            return self.messages[0].content
+        return "\n\n".join(f"{m.role}: {m.content}" for m in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a completion came to be; enough to score it again or to weigh it by importance."""
+
+    model: str
+    """Name or path of the model."""
+    model_hash: str
+    """Digest of the weights (``lm.model.LanguageModel.weights_hash``)."""
+    adapter_hash: str | None
+    """Digest of the adapter's weights, ``None`` where there is none."""
+    rendered: str
+    """The prompt as the model saw it, special tokens included."""
+    prompt_ids: tuple[int, ...]
+    """The same in token ids."""
+    sampling: Mapping[str, Any]
+    """temperature, top_k, top_p, max_new_tokens."""
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer to a prompt. ``ids`` and ``logprobs`` (nats, one a token) are empty where unknown."""
+
+    text: str
+    ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    stop: Stop = Stop.GIVEN
+    origin: Origin | None = None
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if self.logprobs and len(self.logprobs) != len(self.ids):
+            raise ValueError(f"{len(self.logprobs)} log-probs for {len(self.ids)} token ids")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One labeler's judgement of a prompt's completions.
+
+    ``tiers`` lists completion ids best first, equals in one tier; ``fails`` are those marked FAIL
+    (worse than every ranked one, with no order among themselves). A completion in neither was
+    shown and not ranked. ``shown`` is the order on the labeler's screen.
+    """
+
+    prompt_id: str
+    labeler: str
+    tiers: tuple[tuple[str, ...], ...]
+    fails: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    criterion: str = ""
+    guidelines: str = ""
+    """Version (digest) of the guidelines the labeler had acknowledged."""
+    seconds: float | None = None
+    note: str = ""
+    source: str = "human"
+    """human, simulated, or import:<format>."""
+    supersedes: str | None = None
+    """Id of the ranking this one corrects."""
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        placed = [c for tier in self.tiers for c in tier] + list(self.fails)
+        if len(placed) != len(set(placed)):
+            raise ValueError(f"a completion stands twice in the ranking of prompt {self.prompt_id!r}")
+        if any(not tier for tier in self.tiers):
+            raise ValueError(f"empty tier in the ranking of prompt {self.prompt_id!r}")
+        if self.shown and not set(placed) <= set(self.shown):
+            raise ValueError(
+                f"ranking of prompt {self.prompt_id!r} places completions that were not shown: "
+                f"{sorted(set(placed) - set(self.shown))}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Thumb:
+    """A labeler's bare yes or no to one completion (an unpaired judgement)."""
+
+    prompt_id: str
+    completion_id: str
+    labeler: str
+    up: bool
+    source: str = "human"
+    supersedes: str | None = None
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """``chosen`` is preferred to ``rejected`` with probability ``p_chosen`` (0.5 is a tie)."""
+
+    prompt: Prompt
+    chosen: Completion
+    rejected: Completion
+    p_chosen: float = 1.0
+    source: str = "human"
+    labelers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.p_chosen <= 1.0:
+            raise ValueError(
+                f"p_chosen is {self.p_chosen}; it must lie in [0.5, 1]: put the preferred completion first"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One episode, in tokens. ``mask`` is 1 where the policy chose the token, 0 where the
+    environment did; ``logprobs`` (nats) are those of the policy that sampled it."""
+
+    prompt: Prompt
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    mask: tuple[int, ...]
+    stop: Stop
+    text: str
+    policy_version: int = 0
+
+    def __post_init__(self) -> None:
+        if not len(self.ids) == len(self.logprobs) == len(self.mask):
+            raise ValueError(
+                f"rollout of {len(self.ids)} ids with {len(self.logprobs)} log-probs and "
+                f"{len(self.mask)} mask entries"
+            )
+
+    @property
+    def completion(self) -> Completion:
+        """The rollout as a completion, for a scorer."""
+        return Completion(self.text, self.ids, self.logprobs, self.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A judgement in numbers: ``value``, the ``parts`` it is made of, and ``why`` in words."""
+
+    value: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    why: str = ""
+
+
+Group = tuple[Prompt, Sequence[Completion]]
+"""A prompt with some of its completions."""
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Anything that answers."""
+
+    def sample(self, prompts: Sequence[Prompt], n: int = 1) -> list[list[Completion]]:
+        """``n`` completions for each prompt, in the prompts' order."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Anything that judges a prompt's completions. Higher is better."""
+
+    def score(self, prompt: Prompt, completions: Sequence[Completion]) -> list[Score]:
+        """One score a completion, in order."""
+        ...
+
+
+def score_groups(scorer: Scorer, groups: Sequence[Group]) -> list[list[Score]]:
+    """Scores for many groups; one batched call where the scorer has ``score_groups``."""
+    batched = getattr(scorer, "score_groups", None)
+    if batched is not None:
+        return batched(groups)
+    return [scorer.score(prompt, completions) for prompt, completions in groups]

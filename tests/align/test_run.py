@@ -1,0 +1,244 @@
+"""Runs end, go on, and come to the same bits whatever stopped them."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import accord
+import toys
+from accord.align.online import Learner
+from accord.align.run import End, align, latest, load_checkpoint
+from accord.errors import ConfigError, DataError, NumericsError, StoreError
+from accord.types import Prompt
+from toys import PROMPTS, ShareOfGood, run_config
+
+
+def same(a, b) -> bool:
+    """Equality to the bit through tensors, mappings and lists, NaN equal to itself."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, float) and math.isnan(a):
+        return isinstance(b, float) and math.isnan(b)
+    return type(a) is type(b) and a == b
+
+
+def bits(result) -> dict:
+    learner = result.learner
+    return {
+        "policy": dict(learner.policy.net.state_dict()),
+        "reference": dict(learner.reference.net.state_dict()),
+        "critic": dict(learner.critic.state_dict()),
+        "optimiser": learner.optimiser.state_dict(),
+        "beta": learner.beta.state_dict(),
+        "history": result.history,
+    }
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def straight(toy_folder, tmp_path_factory):
+    """The run that nothing stopped, and its folder."""
+    folder = tmp_path_factory.mktemp("straight")
+    policy = toys.LanguageModel.load(toy_folder())
+    return align(policy, ShareOfGood(), PROMPTS, run_config(), folder), folder
+
+
+def child(toy_folder, folder: Path, save_every=3, kill_at=-1, sleep=0.0) -> subprocess.Popen:
+    arguments = [str(x) for x in (toy_folder(), folder, save_every, kill_at, sleep)]
+    homes = [str(Path(accord.__file__).parents[1]), str(Path(toys.__file__).parent)]
+    return subprocess.Popen(
+        [sys.executable, toys.__file__, *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(homes)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+# -- what a run leaves -------------------------------------------------------------------------
+
+
+def test_a_run_leaves_a_line_a_step_and_one_checkpoint(straight):
+    result, folder = straight
+    assert (result.end, len(result.history)) == (End.STEPS, 6)
+    assert same(lines(folder), result.history)
+    assert [row["step"] for row in result.history] == [1, 2, 3, 4, 5, 6]
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-000006", "metrics.jsonl"]
+    assert result.history[-1]["beta"] != result.history[0]["beta"]  # the adaptive one has moved
+
+
+def test_watched_scorers_are_logged_and_change_nothing(straight, toy, tmp_path):
+    watched = align(toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, watch={"again": ShareOfGood()})
+    for row, plain in zip(watched.history, straight[0].history, strict=True):
+        assert row.pop("again") == pytest.approx(row["reward"])
+        assert same(row, plain)
+
+
+def test_progress_sees_each_step_as_it_is_logged(straight, toy, tmp_path):
+    seen = []
+
+    def progress(metrics):
+        seen.append(metrics)
+        assert same(lines(tmp_path)[-1], metrics)
+
+    align(toy(), ShareOfGood(), PROMPTS, run_config(steps=2), tmp_path, progress=progress)
+    assert len(seen) == 2
+
+
+# -- resume ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"lora_rank": 0, "kl_target": None, "learning_rate": 1e-3}, {"critic_warmup": 4}],
+    ids=["lora, adaptive beta", "full, fixed beta", "in the middle of the warm-up"],
+)
+def test_three_steps_and_three_more_are_six(toy, tmp_path, changes):
+    config = run_config(**changes)
+    whole = align(toy(), ShareOfGood(), PROMPTS, config, tmp_path / "whole")
+    with pytest.raises(NumericsError, match="nan"):  # in the fifth step; the checkpoint is of the third
+        align(toy(), ShareOfGood(nan_at=4), PROMPTS, config, tmp_path / "parts", save_every=3)
+    assert len(lines(tmp_path / "parts")) == 4
+    assert latest(tmp_path / "parts").name == "checkpoint-000003"
+    parts = align(toy(), ShareOfGood(), PROMPTS, config, tmp_path / "parts", resume=True)
+    assert same(bits(parts), bits(whole))
+    assert same(lines(tmp_path / "parts"), whole.history)
+
+
+def test_killed_in_a_step_it_goes_on_to_the_same_bits(straight, toy_folder, toy, tmp_path):
+    process = child(toy_folder, tmp_path, save_every=3, kill_at=4)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == -signal.SIGKILL, errors
+    assert latest(tmp_path).name == "checkpoint-000003"
+    torn = tmp_path / ".draft-000006"  # what a kill while saving leaves; it is no checkpoint
+    torn.mkdir()
+    (torn / "weights.safetensors").write_bytes(b"half")
+    (tmp_path / "checkpoint-000001").mkdir()  # and one while an old checkpoint is dropped
+    result = align(toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, resume=True)
+    assert same(bits(result), bits(straight[0]))
+    assert same(lines(tmp_path), straight[0].history)
+    assert not torn.exists()
+
+
+def test_ctrl_c_ends_with_a_checkpoint_that_goes_on_to_the_same_bits(straight, toy_folder, toy, tmp_path):
+    process = child(toy_folder, tmp_path, save_every=100, sleep=1.0)
+    log = tmp_path / "metrics.jsonl"
+    deadline = time.monotonic() + 600
+    while process.poll() is None and time.monotonic() < deadline and not (log.exists() and log.read_text()):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    done = len(lines(tmp_path))
+    assert out.strip() == f"{End.INTERRUPTED} {done}"
+    assert 1 <= done < 6
+    assert latest(tmp_path).name == f"checkpoint-{done:06d}"
+    result = align(toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, resume=True)
+    assert same(bits(result), bits(straight[0]))
+
+
+def test_a_second_ctrl_c_ends_at_once_and_the_handlers_are_put_back(toy, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+
+    class Impatient(ShareOfGood):
+        def score_groups(self, groups):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            return super().score_groups(groups)
+
+    with pytest.raises(KeyboardInterrupt):
+        align(toy(), Impatient(), PROMPTS, run_config(), tmp_path)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_killed_before_the_first_checkpoint_it_starts_again(straight, toy, tmp_path):
+    with pytest.raises(NumericsError):
+        align(toy(), ShareOfGood(nan_at=1), PROMPTS, run_config(), tmp_path)
+    assert latest(tmp_path) is None
+    result = align(toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, resume=True)
+    assert same(bits(result), bits(straight[0]))
+
+
+def test_a_finished_run_resumed_does_nothing(straight, toy):
+    result, folder = straight
+    again = align(toy(), ShareOfGood(kill_at=0), PROMPTS, run_config(), folder, resume=True)
+    assert (again.end, again.reason) == (End.STEPS, "")
+    assert same(bits(again), bits(result))
+
+
+@pytest.mark.parametrize("other", ["setting", "prompts", "model"])
+def test_resuming_something_else_is_refused_and_loses_nothing(straight, toy, other):
+    _, folder = straight
+    config = run_config(clip=0.1) if other == "setting" else run_config()
+    prompts = PROMPTS[::-1] if other == "prompts" else PROMPTS
+    policy = toy(seed=1) if other == "model" else toy()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(StoreError, match="another model, or with other settings or prompts"):
+        align(policy, ShareOfGood(), prompts, config, folder, resume=True)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_with_a_run_is_refused_before_the_policy_is_touched(straight, toy):
+    _, folder = straight
+    policy = toy()
+    with pytest.raises(ConfigError, match="--resume"):
+        align(policy, ShareOfGood(), PROMPTS, run_config(), folder)
+    assert policy.peft is None
+    assert len(lines(folder)) == 6
+
+
+def test_no_checkpoint_to_load_is_an_error(toy, tmp_path):
+    with pytest.raises(StoreError, match="no checkpoint"):
+        load_checkpoint(tmp_path, Learner(toy(), run_config()), PROMPTS)
+
+
+# -- how a run may end, or not begin -----------------------------------------------------------
+
+
+def test_it_stops_at_the_reward_asked_for(toy, tmp_path):
+    config = run_config(steps=60, stop_reward=0.5, kl_target=None, beta=0.0, truncation_penalty=0.0)
+    result = align(toy(), ShareOfGood(), PROMPTS, config, tmp_path, save_every=100)
+    rewards = [row["reward"] for row in result.history]
+    assert result.end is End.GUARD
+    assert "0.5" in result.reason
+    assert sum(rewards[-5:]) / 5 >= 0.5
+    assert all(sum(rewards[at - 5 : at]) / 5 < 0.5 for at in range(5, len(rewards)))
+    assert latest(tmp_path).name == f"checkpoint-{len(rewards):06d}"
+
+
+def test_it_stops_when_the_leash_is_out(toy, tmp_path):
+    config = run_config(steps=60, stop_kl=0.3, kl_target=None, beta=0.0)
+    result = align(toy(), ShareOfGood(), PROMPTS, config, tmp_path)
+    assert result.end is End.GUARD
+    assert "exact KL" in result.reason
+    assert result.history[-1]["kl"] > 0.3 > result.history[0]["kl"]
+    assert latest(tmp_path) is not None
+
+
+def test_nothing_begins_without_prompts_or_with_one_too_long(toy, tmp_path):
+    with pytest.raises(DataError, match="no prompts"):
+        align(toy(), ShareOfGood(), [], run_config(), tmp_path / "run")
+    many = [*PROMPTS * 5, Prompt.from_text("!" * 600)]  # would be drawn at some later step
+    with pytest.raises(DataError, match="601 tokens, 509 fit"):
+        align(toy(), ShareOfGood(), many, run_config(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_every_zero_steps_is_refused(toy, tmp_path):
+    with pytest.raises(ConfigError, match="save_every is 0"):
+        align(toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, save_every=0)

@@ -1,0 +1,225 @@
+"""The command line as a user meets it: the whole path on tiny models, and every kind of bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from accord.cli import main
+from accord.lm.tiny import write_tiny
+from accord.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("models") / "llama", "llama", chat=True)
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*argv: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return call
+
+
+def figures(out: str) -> dict:
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.fixture
+def workspace(tmp_path, run):
+    folder = tmp_path / "w"
+    assert run("init", folder)[0] == 0
+    rows = [{"prompt": f"question {i}?"} for i in range(8)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pairs = [
+        {"prompt": f"question {i}?", "chosen": f"good answer {i % 5}", "rejected": f"bad answer {i % 7}"}
+        for i in range(30)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    return folder
+
+
+ALIGN = ("--steps", 3, "--prompts-per-step", 4, "--minibatch", 4, "--max-new-tokens", 6, "--epochs", 1)
+
+
+def test_the_whole_path(run, workspace, tmp_path, tiny):
+    w = ("-w", workspace, "--json")
+    code, out, _ = run("import", tmp_path / "prompts.jsonl", "--split", "train", *w)
+    assert (code, figures(out)["prompts"]) == (0, 8)
+    code, out, _ = run("import", tmp_path / "pairs.jsonl", *w)
+    assert figures(out)["rankings"] == 30
+    code, out, _ = run("sample", "--model", tiny, "--n", 2, "--max-new-tokens", 6, "--split", "train", *w)
+    assert figures(out)["completions"] == 16
+    again = figures(
+        run("sample", "--model", tiny, "--n", 2, "--max-new-tokens", 6, "--split", "train", *w)[1]
+    )
+    assert again["completions"] == 0, "prompts that have their completions are left alone"
+    assert figures(run("agree", *w)[1])["comparisons"] == 30
+    code, out, _ = run("reward", "--base", tiny, "--learning-rate", 1e-3, "--epochs", 3, *w)
+    assert 0 <= figures(out)["accuracy"] <= 1
+    code, out, _ = run("align", "--model", tiny, "--split", "train", *ALIGN, *w)
+    aligned = figures(out)
+    assert (code, aligned["steps"], aligned["end"]) == (0, 3, "all steps done")
+    code, out, _ = run("evaluate", "--model", tiny, "--split", "train", "--max-new-tokens", 6, *w)
+    report = figures(out)["report"]
+    assert "<html" in Path(report).read_text()
+    assert figures(run("export", tmp_path / "out.jsonl", *w)[1])["rows"] > 60
+    code, out, _ = run("doctor", *w)
+    assert (code, figures(out)["problems"]) == (0, 0)
+    code, out, _ = run("doctor", aligned["model"], "--json")
+    assert (code, figures(out)["failed"]) == (0, 0)
+    # a file of a run changed behind accord's back is found
+    (workspace / "models" / aligned["run"] / "config.json").write_text("{}")
+    code, _, err = run("doctor", *w)
+    assert code == 1
+    assert "policy" in err or aligned["run"] in err
+
+
+def test_sampled_completions_are_ranked_by_people_and_come_back(run, workspace, tmp_path, tiny):
+    w = ("-w", workspace)
+    run("import", tmp_path / "prompts.jsonl", *w)
+    run("sample", "--model", tiny, "--n", 3, "--max-new-tokens", 6, *w)
+    sheet, filled = tmp_path / "tasks.jsonl", tmp_path / "filled.jsonl"
+    code, out, _ = run("export", sheet, "--format", "tasks", *w, "--json")
+    assert (code, figures(out)["rows"]) == (0, 8)
+    rows = [json.loads(line) for line in sheet.read_text().splitlines()]
+    for row in rows[:6]:
+        row |= {"tiers": [[2], [0]], "fails": [1], "labeler": "ann"}
+    filled.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, _ = run("import", filled, *w, "--json")
+    assert (code, figures(out)["rankings"]) == (0, 6)
+    store = Workspace.open(workspace).store
+    assert store.counts()["completions"] == 24, "the file's completions are those that were sampled"
+    first = next(iter(store.rankings()))
+    assert first.tiers == ((rows[0]["completion_ids"][2],), (rows[0]["completion_ids"][0],))
+    assert figures(run("agree", *w, "--json")[1])["comparisons"] == 18
+    rows[0]["completions"][0] += " changed"
+    filled.write_text(json.dumps(rows[0]) + "\n")
+    code, _, err = run("import", filled, *w)
+    assert code == 2
+    assert "a text must not be changed" in " ".join(err.split())
+
+
+def test_imported_comparisons_come_out_again(run, workspace, tmp_path):
+    w = ("-w", workspace)
+    rows = [{"prompt": f"q{i}", "chosen": "a", "rejected": "b", "p_chosen": 0.75} for i in range(4)]
+    (tmp_path / "soft.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run("import", tmp_path / "soft.jsonl", *w)
+    run("export", tmp_path / "trl.jsonl", "--format", "trl-preference", *w)
+    out = [json.loads(line) for line in (tmp_path / "trl.jsonl").read_text().splitlines()]
+    assert [(row["prompt"], row["p_chosen"]) for row in out] == [(f"q{i}", 0.75) for i in range(4)]
+    run("export", tmp_path / "log.jsonl", *w)
+    other = tmp_path / "other"
+    run("init", other)
+    assert figures(run("import", tmp_path / "log.jsonl", "-w", other, "--json")[1])["comparisons"] == 4
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (("aline",), "did you mean `accord align`"),
+        (("import", "nothing.jsonl"), "no such file"),
+        (("agree",), "no rankings yet"),
+        (("reward", "--base", "x"), "no comparisons yet"),
+        (("reward",), "no base model is named"),
+        (("sample",), "no prompts"),
+        (("align", "--model", "x"), "no prompts"),
+        (("export", "out.csv", "--format", "nosuch"), "unknown format"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(run, tmp_path, argv, says, monkeypatch):
+    assert run("init", tmp_path / "w")[0] == 0
+    monkeypatch.chdir(tmp_path / "w")
+    code, _, err = run(*argv)
+    assert code == 2
+    assert says in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+def test_errors_name_value_and_remedy(run, workspace, tmp_path, tiny):
+    w = ("-w", workspace)
+    run("import", tmp_path / "prompts.jsonl", *w)
+    for argv, says in [
+        (("align", "--model", tiny, "--minibatch", 64), "minibatch 64 is larger than the 32"),
+        (("evaluate", "--model", tmp_path / "no", "--after", tmp_path / "no"), "there is no such folder"),
+        (("align", "--model", tiny), "no reward model yet"),
+        (("sample",), "no model is named"),
+        (("evaluate", "--model", tiny), "no aligned model"),
+        (("sample", "--model", tiny, "--max-new-tokens", 100_000), "tokens"),
+    ]:
+        code, _, err = run(*argv, *w)
+        assert code == 2, (argv, err)
+        assert says in " ".join(err.split()), (argv, err)
+
+
+def test_settings_file_is_read_and_checked(run, workspace, tmp_path, tiny):
+    run("import", tmp_path / "prompts.jsonl", "-w", workspace)
+    toml = (workspace / "accord.toml").read_text()
+    (workspace / "accord.toml").write_text(toml.replace("[sample]", f'[sample]\nmodel = "{tiny}"\nn = 3'))
+    code, out, _ = run("sample", "--max-new-tokens", 4, "-w", workspace, "--json")
+    assert figures(out)["completions"] == 24
+    (workspace / "accord.toml").write_text(toml.replace("[sample]", "[sample]\ntemprature = 0.5"))
+    code, _, err = run("sample", "-w", workspace)
+    assert code == 2
+    assert "did you mean 'temperature'" in " ".join(err.split())
+
+
+def test_init_overwrites_nothing(run, workspace):
+    before = (workspace / "guidelines.md").read_text()
+    code, _, err = run("init", workspace)
+    assert code == 2
+    assert "overwrites nothing" in " ".join(err.split())
+    assert (workspace / "guidelines.md").read_text() == before
+
+
+def test_ctrl_c_then_resume(run, workspace, tmp_path, tiny):
+    w = ("-w", workspace)
+    run("import", tmp_path / "prompts.jsonl", *w)
+    run("import", tmp_path / "pairs.jsonl", *w)
+    run("agree", *w)
+    run("reward", "--base", tiny, *w)
+    argv = ["align", "--model", tiny, *ALIGN[2:], "--steps", 200, *w, "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "accord.cli", *map(str, argv)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    log = workspace / "runs" / "align-1" / "training" / "metrics.jsonl"
+    for _ in range(600):
+        if log.exists() and log.read_text().count("\n") >= 2:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    done = figures(out.decode())["steps"]
+    assert 2 <= done < 200
+    code, _, err = run("align", "--model", tiny, *ALIGN[2:], "--steps", done + 1, *w, "--resume")
+    assert code == 2, "other settings are another run"
+    assert "no unfinished align run" in " ".join(err.split())
+    process = subprocess.Popen([sys.executable, "-m", "accord.cli", *map(str, argv), "--resume"])
+    for _ in range(600):
+        if log.read_text().count("\n") > done:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=60)
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) > done
+
+
+def test_help_and_version(run):
+    assert "accord align" in run("--help")[1]
+    assert "--kl-target" in run("align", "--help")[1]
+    assert run("--version")[1].startswith("accord ")

@@ -18,7 +18,7 @@ from pydantic import Field
 from accord.config import Config
 from accord.errors import DataError
 from accord.stats.agreement import Agreement, agreement
-from accord.stats.labelers import LabelerRow, labeler_rows, one_coin
+from accord.stats.labelers import LabelerRow, Standing, labeler_rows, one_coin, standing
 from accord.stats.rankings import Fit, Prior, assume, fit, levels, ranking_table
 from accord.types import Comparison, Completion, Prompt, Ranking
 
@@ -88,6 +88,8 @@ class Consensus:
     superseded: int
     """Rankings left out because a later one corrects them."""
     warnings: list[str]
+    typical: float | None
+    """Reliability of the pool's typical labeler; ``None`` where it was assumed."""
 
 
 def agree(
@@ -203,6 +205,7 @@ def _assemble(
     lengths = {p: {c.id: len(c.text) for c in group} for p, group in completions.items()}
     rows = labeler_rows(fitted, rankings, lengths, learned, rng)
     criterion = rankings[0].criterion
+    typical = fitted.typical[0] if learned else None
     return Consensus(
         comparisons,
         scores,
@@ -212,7 +215,8 @@ def _assemble(
         dropped,
         sum(not c.labelers for c in comparisons),
         superseded,
-        list(_warnings(prompts, placed, rows, config, fitted.typical[0] if learned else None)),
+        list(_warnings(prompts, placed, rows, config, typical)),
+        typical,
     )
 
 
@@ -335,21 +339,23 @@ def _warnings(
     if unranked := sum(p not in placed for p in prompts):
         yield f"{unranked} of {len(prompts)} prompts have no ranking and give no comparison"
     for row in rows:
-        if row.reliability is None or typical is None:
+        if row.reliability is None:
             continue
-        if row.overlap < config.min_overlap:
-            yield (
-                f"labeler {row.labeler!r} shares {row.overlap} pairs with others (fewer than "
-                f"{config.min_overlap}): their reliability is mostly the prior's"
-            )
-        elif row.reliability.high < 0:
-            yield (
-                f"labeler {row.labeler!r} ranks against the others (reliability {row.reliability.value:.2f}, "
-                "interval below 0); their votes count inverted: check whether they read the scale upside down"
-            )
-        elif row.reliability.high < typical / 4:
-            yield (
-                f"labeler {row.labeler!r} is little better than a coin (reliability "
-                f"{row.reliability.value:.2f} where {typical:.2f} is typical); their votes hardly count: "
-                "go through the guidelines with them"
-            )
+        match standing(row, typical, config.min_overlap):
+            case Standing.FEW:
+                yield (
+                    f"labeler {row.labeler!r} shares {row.overlap} pairs with others (fewer than "
+                    f"{config.min_overlap}): their reliability is mostly the prior's"
+                )
+            case Standing.INVERTED:
+                yield (
+                    f"labeler {row.labeler!r} ranks against the others (reliability "
+                    f"{row.reliability.value:.2f}, interval below 0); their votes count inverted: check "
+                    "whether they read the scale upside down"
+                )
+            case Standing.COIN:
+                yield (
+                    f"labeler {row.labeler!r} is little better than a coin (reliability "
+                    f"{row.reliability.value:.2f} where {typical:.2f} is typical); their votes hardly count: "
+                    "go through the guidelines with them"
+                )

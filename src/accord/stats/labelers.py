@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +97,39 @@ class LabelerRow:
     """...and how often it would if position did not matter."""
     length_correlation: float | None
     """Mean over rankings of tau-b between being longer and being ranked higher."""
+
+
+class Standing(StrEnum):
+    """What a labeler's votes are worth, as far as it can be told."""
+
+    UNLEARNED = "unlearned"
+    """Reliabilities were assumed, not fitted."""
+    FEW = "few"
+    """Too few pairs shared with others to tell."""
+    FINE = "fine"
+    COIN = "coin"
+    """Little better than a coin: the votes hardly count."""
+    INVERTED = "inverted"
+    """Ranks against the others: the votes count the other way round."""
+
+    @property
+    def poor(self) -> bool:
+        """Whether the consensus gives the votes little or negative weight, on good grounds."""
+        return self in (Standing.COIN, Standing.INVERTED)
+
+
+def standing(row: LabelerRow, typical: float | None, min_overlap: int) -> Standing:
+    """The labeler's standing: poor only where the upper bound of reliability is, on enough shared pairs.
+
+    ``typical`` is the reliability of the pool's typical labeler, ``None`` where none was learned.
+    """
+    if row.reliability is None or typical is None:
+        return Standing.UNLEARNED
+    if row.overlap < min_overlap:
+        return Standing.FEW
+    if row.reliability.high < 0:
+        return Standing.INVERTED
+    return Standing.COIN if row.reliability.high < typical / 4 else Standing.FINE
 
 
 def labeler_rows(

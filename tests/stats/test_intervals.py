@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from accord.errors import DataError
-from accord.stats.intervals import bootstrap_mean, clustered_mean, paired_bootstrap, wilson
+from accord.stats.intervals import bootstrap_mean, bootstrap_sums, clustered_mean, paired_bootstrap, wilson
 
 
 def test_wilson_equals_the_textbook():
@@ -77,3 +77,22 @@ def test_interval_covers_as_often_as_it_says():
 def test_bad_input_is_refused(call):
     with pytest.raises(DataError):
         call(np.random.default_rng(0))
+
+
+def test_bootstrap_of_sums_equals_that_of_the_mean_and_shares_its_draws():
+    rng = np.random.default_rng(0)
+    values, sizes = rng.normal(3.0, 2.0, 400), rng.integers(1, 5, 400)
+    sums = np.stack([values * sizes, sizes], axis=1)
+    mean, double, never = bootstrap_sums(
+        sums,
+        [lambda s: s[:, 0] / s[:, 1], lambda s: 2 * s[:, 0] / s[:, 1], lambda s: s[:, 0] * np.nan],
+        np.random.default_rng(1),
+        draws=4000,
+    )
+    slow = clustered_mean(values, range(400), np.random.default_rng(2), sizes, draws=4000)
+    assert mean.value == pytest.approx(slow.value)
+    assert (mean.low, mean.high) == (pytest.approx(slow.low, abs=0.02), pytest.approx(slow.high, abs=0.02))
+    assert (double.low, double.high) == (2 * mean.low, 2 * mean.high)
+    assert np.isnan(never.low)
+    with pytest.raises(DataError, match="no rows"):
+        bootstrap_sums(np.zeros((0, 2)), [], rng)

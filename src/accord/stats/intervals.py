@@ -53,6 +53,38 @@ def bootstrap(
             for done in range(0, draws, chunk)
         ]
     )
+    return _percentile(value, drawn_B, n, level)
+
+
+def bootstrap_sums(
+    sums_RF: Array,
+    statistics: Sequence[Callable[[Array], Array]],
+    rng: np.random.Generator,
+    draws: int = DRAWS,
+    level: float = 0.95,
+) -> list[Interval]:
+    """Percentile intervals of several statistics of the units' summed features, resampled once for all.
+
+    ``sums_RF`` holds what each unit adds; each statistic maps the sums over the drawn units, (B, F), to its
+    values (B). For many units and several statistics several times faster than :func:`bootstrap`.
+    """
+    n = len(sums_RF)
+    if n < 1:
+        raise DataError("no rows to take an interval of; pass at least one")
+    chunk = max(1, CELLS // n)
+    drawn = [sums_RF.sum(axis=0)[None]]
+    for done in range(0, draws, chunk):
+        size = min(chunk, draws - done)
+        cell_BR = rng.integers(0, n, size=(size, n)) + n * np.arange(size)[:, None]
+        counts_BR = np.bincount(cell_BR.ravel(), minlength=size * n).reshape(size, n)
+        drawn.append(counts_BR.astype(np.float64) @ sums_RF)
+    totals_BF = np.concatenate(drawn)
+    values = [statistic(totals_BF) for statistic in statistics]
+    return [_percentile(float(value_B[0]), value_B[1:], n, level) for value_B in values]
+
+
+def _percentile(value: float, drawn_B: Array, n: int, level: float) -> Interval:
+    """The estimate with the percentiles of its draws, undefined draws left out."""
     drawn_B = drawn_B[np.isfinite(drawn_B)]
     if not len(drawn_B):
         return Interval(value, float("nan"), float("nan"), n)

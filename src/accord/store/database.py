@@ -1,14 +1,17 @@
 """One database, SQLite or PostgreSQL: connections, transactions, migrations.
 
 Writers take turns (``BEGIN IMMEDIATE`` on SQLite, an advisory lock on PostgreSQL), so a check and
-the insert it guards are one step and ``seq`` is the order of commits. Readers see one snapshot and
-wait for nobody.
+the insert it guards are one step and ``seq`` is the order of commits. SQLite lets writers sleep and
+try again, and the unlucky one of many sleeps on; so the threads of one process queue here first.
+Readers see one snapshot and wait for nobody.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ class Database:
         self.url = _parse(url)
         self.name = self.url.render_as_string(hide_password=True)
         self.engine = _engine(self.url)
+        self._turns = Turns() if self.dialect == "sqlite" else nullcontext()
 
     @property
     def dialect(self) -> str:
@@ -57,7 +61,7 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """A transaction that no other writer overlaps; committed whole or not at all."""
         engine = self.engine.execution_options(writes=True)
-        with self._errors(), engine.begin() as connection:
+        with self._turns, self._errors(), engine.begin() as connection:
             if self.dialect == "postgresql":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
             yield connection
@@ -128,6 +132,51 @@ class Database:
         with self.read() as connection:
             found = [row[0] for row in connection.exec_driver_sql("PRAGMA quick_check")]
         return [] if found == ["ok"] else found
+
+
+class Turns:
+    """A lock that goes to the thread that has waited longest, for ``BUSY_SECONDS`` at most."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the two below, never held for long
+        self._taken = False
+        self._queue: deque[threading.Lock] = deque()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._taken:
+                self._taken = True
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._queue.append(mine)
+        try:
+            if mine.acquire(timeout=BUSY_SECONDS):
+                return
+            raise StoreError(
+                f"the database was written to by other threads for {BUSY_SECONDS} s; nothing was written. "
+                "Try again, and see that no transaction waits for another of its own thread"
+            )
+        except BaseException:
+            self._leave(mine)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._queue:
+            self._queue.popleft().release()  # still taken: the next one holds it
+        else:
+            self._taken = False
+
+    def _leave(self, mine: threading.Lock) -> None:
+        with self._lock:
+            if mine in self._queue:
+                self._queue.remove(mine)
+            else:
+                self._pass_on()  # the turn came in the same moment
 
 
 def alembic_config(scripts: Path = MIGRATIONS) -> AlembicConfig:

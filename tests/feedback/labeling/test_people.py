@@ -35,7 +35,7 @@ def join(store, name="ann", role=Role.LABELER, now=NOW):
 
 
 def test_an_invitation_makes_one_person_who_can_then_log_in(store):
-    people.add_person(store, "olga", Role.OWNER, NOW)
+    people.add_person(store, "olga", Role.OWNER, NOW - DAY)
     secret = people.invite(store, Role.LABELER, "olga", NOW)
     assert people.invitation(store, secret, NOW) == people.Invitation(Role.LABELER, None)
     ann = people.accept(store, secret, "  ann   lee ", PASSWORD, NOW)

@@ -104,7 +104,7 @@ def add_person(
 def people(store: Store) -> list[Person]:
     """Everybody, in the order they came."""
     with store.database.read() as connection:
-        rows = connection.execute(select(t.people).order_by(t.people.c.created_at, t.people.c.id))
+        rows = connection.execute(select(t.people).order_by(t.people.c.created_at, t.people.c.name))
         return [_person(row) for row in rows.mappings()]
 
 

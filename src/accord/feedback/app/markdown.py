@@ -25,14 +25,14 @@ def visible(text: str) -> str:
     return _INVALID.sub("\ufffd", text).translate(_CONTROL)
 
 
-def markdown(text: str, shift: int = 0) -> Markup:
-    """CommonMark with tables and strikethrough; single line breaks are kept, as they were written.
+def markdown(text: str, shift: int = 0, breaks: bool = True) -> Markup:
+    """CommonMark with tables and strikethrough; with ``breaks``, each line break is kept as it was written.
 
     Markup in the text is shown, not obeyed. Images become their description and address, since to
     load one would tell its host who reads. Links open elsewhere and only to http, https and mailto.
     Headings go down by ``shift`` levels, so that an answer cannot pose as the page's title.
     """
-    return Markup(_PARSER.render(visible(text), {"shift": shift}))
+    return Markup(_PARSERS[breaks].render(visible(text), {"shift": shift}))
 
 
 class _Renderer(RendererHTML):
@@ -64,13 +64,12 @@ def _heading(token: Token, env: EnvType) -> str:
     return f"h{min(6, int(token.tag[1]) + int(env['shift']))}"
 
 
-def _build() -> MarkdownIt:
-    parser = MarkdownIt(
-        "commonmark", {"html": False, "breaks": True, "linkify": False}, renderer_cls=_Renderer
-    )
+def _parser(breaks: bool) -> MarkdownIt:
+    options = {"html": False, "breaks": breaks, "linkify": False}
+    parser = MarkdownIt("commonmark", options, renderer_cls=_Renderer)
     parser.enable(["table", "strikethrough"])
     parser.validateLink = lambda url: bool(_ALLOWED.match(url.strip()))  # type: ignore[method-assign]
     return parser
 
 
-_PARSER = _build()
+_PARSERS = {breaks: _parser(breaks) for breaks in (True, False)}

@@ -57,11 +57,12 @@ function names(prefix) {
 }
 
 export class Outbox {
-  /** `changed({ waiting, refused, reason })` after each change; `stored(entry, answer)` when one has arrived. */
-  constructor(labeler, { changed = () => {}, stored = () => {} } = {}) {
+  /** `changed(summary)` after each change; `stored(entry, answer)` and `refused(entry)` once the server has spoken. */
+  constructor(labeler, { changed = () => {}, stored = () => {}, refused = () => {} } = {}) {
     this.prefix = `accord:sent:${labeler}:`;
     this.changed = changed;
     this.stored = stored;
+    this.refused = refused;
     this.memory = new Map(); // entries the browser refused to keep
     this.tries = 0;
     this.reason = "";
@@ -102,6 +103,7 @@ export class Outbox {
       refused: of("refused"),
       reason: this.reason,
       kept: !this.memory.size,
+      dismiss: (key) => this.drop(key),
     });
   }
 
@@ -131,8 +133,9 @@ export class Outbox {
         this.wait(status);
         return;
       } else {
-        const reason = [body.error, body.what_to_do].filter(Boolean).join("; ") || `The server answered ${status}.`;
-        this.save({ ...entry, state: "refused", reason });
+        const reason = [body.error, body.what_to_do].filter(Boolean).join("; ") || `the server answered ${status}`;
+        this.save({ ...entry, state: "refused", reason, link: body.link });
+        this.refused(entry);
       }
     }
     this.prune();

@@ -130,6 +130,14 @@ class Ranking:
     supersedes: str | None = None
     """Id of the ranking this one corrects."""
     id: str = ""
+    protocol: str = "rank"
+    """How it was asked: rank, pair (two completions), or edit (a person's own text before the original)."""
+    strength: float | None = None
+    """Of a pair: how much better, from 0 (hardly) to 1 (much)."""
+    arm: str = ""
+    """Why it was asked: random, active, repeat, gold, quiz, surplus; empty for an imported one."""
+    assignment: str = ""
+    """Id of the assignment it answers."""
 
     def __post_init__(self) -> None:
         placed = [c for tier in self.tiers for c in tier] + list(self.fails)
@@ -155,6 +163,26 @@ class Thumb:
     source: str = "human"
     supersedes: str | None = None
     id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a labeler says of a task and not of its answers: a skip, or a flag for the owner."""
+
+    prompt_id: str
+    labeler: str
+    kind: str
+    """skip or flag."""
+    reason: str
+    note: str = ""
+    completion_id: str = ""
+    """The completion it is about; empty where it is about the prompt."""
+    source: str = "human"
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("skip", "flag"):
+            raise ValueError(f"a remark of kind {self.kind!r}; there are skip and flag")
 
 
 @dataclass(frozen=True, slots=True)

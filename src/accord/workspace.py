@@ -28,7 +28,7 @@ SETTINGS = "accord.toml"
 GUIDELINES = "guidelines.md"
 DEFAULT_DATABASE = "sqlite:///accord.db"
 DEFAULT_GUIDELINES = Path(__file__).with_name(GUIDELINES)
-STEPS = ("sample", "agree", "reward", "align", "evaluate")
+STEPS = ("sample", "label", "agree", "reward", "align", "evaluate")
 Section = dict[str, Any]
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -40,6 +40,8 @@ class Settings(Config):
     """SQLAlchemy URL of the store: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."""
     sample: Section = Field(default_factory=dict)
     """Settings of ``accord sample``."""
+    label: Section = Field(default_factory=dict)
+    """Settings of ``accord label``."""
     agree: Section = Field(default_factory=dict)
     """Settings of ``accord agree``."""
     reward: Section = Field(default_factory=dict)

@@ -14,19 +14,23 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 
 from accord.errors import StoreError
+from accord.store import facts
+from accord.store import rows as r
 from accord.store.database import MIGRATIONS, Database
+from accord.store.events import read_events
+from accord.store.state import STATE
 from accord.store.store import Store
-from accord.store.tables import TABLES, metadata
+from accord.store.tables import TABLES, feedback, metadata, seal
 from accord.types import Ranking
-from store_examples import PROMPTS
+from store_examples import COMPLETIONS, PROMPTS
 
 P, Q = PROMPTS
 
-SECOND = """
+THIRD = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0002", "0001"
+revision, down_revision = "0003", "0002"
 
 def upgrade():
     op.add_column("feedback", sa.Column("mood", sa.Text))
@@ -49,7 +53,10 @@ def test_migrations_make_exactly_the_tables_of_the_code(database_url: str) -> No
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, metadata) == []
-        assert set(inspect(connection).get_table_names()) == {t.name for t in TABLES} | {"alembic_version"}
+        assert set(inspect(connection).get_table_names()) == {
+            *(table.name for table in (*TABLES, *STATE)),
+            "alembic_version",
+        }
 
 
 def test_sqlite_is_set_to_lose_nothing(tmp_path: Path) -> None:
@@ -69,24 +76,55 @@ def test_an_older_database_is_upgraded_with_its_rows(
     before = list(store.events())
     scripts = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, scripts)
-    (scripts / "versions" / "r0002_second.py").write_text(SECOND)
+    (scripts / "versions" / "r0003_third.py").write_text(THIRD)
     store.database.migrate(scripts)
-    assert store.database.revision() == "0002"
+    assert store.database.revision() == "0003"
     assert "mood" in {column["name"] for column in inspect(store.database.engine).get_columns("feedback")}
     assert list(store.events()) == before
     store.database.migrate(scripts)
     if store.database.file is not None:
-        copy = tmp_path / "accord.db.before-upgrade-from-0001"
+        copy = tmp_path / "accord.db.before-upgrade-from-0002"
         assert list(Store(f"sqlite:///{copy}", tmp_path).events()) == before
-    with pytest.raises(StoreError, match=r"revision '0002'.*newer one\. Upgrade accord"):
+    with pytest.raises(StoreError, match=r"revision '0003'.*newer one\. Upgrade accord"):
         Store(database_url, tmp_path)
+
+
+def test_a_database_of_the_first_revision_keeps_its_rows_and_seals(database_url: str, tmp_path: Path) -> None:
+    first = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, first, ignore=shutil.ignore_patterns("r0002*", "__pycache__"))
+    old = Database(database_url)
+    old.migrate(first)
+    assert old.revision() == "0001"
+    with old.write() as connection:
+        facts.add_prompts(connection, [P, Q])
+        ((a, b, *_),) = facts.add_completions(connection, [(P.id, COMPLETIONS)])
+        given = Ranking(P.id, "ann", ((a,), (b,)), seconds=2.5, note="old", id="old")
+        facts.add_feedback(connection, [r.ranking_row(given)])
+    assert not inspect(old.engine).has_table("queue")
+    before = list(read_events(old))
+    with Store(database_url, tmp_path).database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM queue").scalar_one() == 0
+    new = Store(database_url, tmp_path)
+    assert new.database.revision() == "0002"
+    assert list(new.events()) == before
+    assert list(new.rankings()) == [given]
+    assert new.verify() == []
+    new.close()
+    old.engine.dispose()
+
+
+def test_a_ranking_without_the_later_fields_is_the_row_it_always_was() -> None:
+    row = r.ranking_row(Ranking("p", "ann", (("a",), ("b",)), ("c",), ("c", "a", "b"), "kind", "g", 1.5, "n"))
+    assert row["id"] == "2c247d6aead1816f"
+    sealed = {"at": "2026-01-01T00:00:00.000000+00:00", **row}
+    assert seal(feedback, sealed) == "f99fb43fb260306f31c4d201e5daace013688b32273a43480a1efe9d1b84af9e"
 
 
 def test_a_failed_upgrade_changes_nothing(store: Store, ids: list[str], tmp_path: Path) -> None:
     scripts = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, scripts)
-    broken = SECOND + "    op.execute('INSERT INTO nowhere VALUES (1)')\n"
-    (scripts / "versions" / "r0002_second.py").write_text(broken)
+    broken = THIRD + "    op.execute('INSERT INTO nowhere VALUES (1)')\n"
+    (scripts / "versions" / "r0003_third.py").write_text(broken)
     with pytest.raises(StoreError, match="nowhere"):
         store.database.migrate(scripts)
     assert store.verify() == []

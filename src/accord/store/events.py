@@ -62,11 +62,17 @@ def _parse(event: Mapping[str, Any]) -> tuple[Table, Row]:
     return table, row
 
 
+JUDGEMENTS: dict[str, Callable[[Row], Any]] = {
+    "ranking": r.to_ranking,
+    "thumb": r.to_thumb,
+    "skip": r.to_remark,
+    "flag": r.to_remark,
+}
 RECORDS: dict[str, Callable[[Row], Any]] = {
     prompts.name: r.to_prompt,
     origins.name: r.to_origin,
     completions.name: lambda row: r.to_completion(row, None),
-    feedback.name: lambda row: {"ranking": r.to_ranking, "thumb": r.to_thumb}[row["kind"]](row),
+    feedback.name: lambda row: JUDGEMENTS[row["kind"]](row),
 }
 
 

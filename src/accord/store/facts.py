@@ -67,14 +67,21 @@ def to_completions(
             yield row["prompt_id"], r.to_completion(row, origin)
 
 
-def feedback(kind: str, current: bool) -> Select[Any]:
-    query = select(t.feedback).where(t.feedback.c.kind == kind).order_by(t.feedback.c.seq)
+def feedback(kinds: Sequence[str], current: bool) -> Select[Any]:
+    query = select(t.feedback).where(t.feedback.c.kind.in_(kinds)).order_by(t.feedback.c.seq)
     return query.where(_not_superseded()) if current else query
 
 
 def _not_superseded() -> ColumnElement[bool]:
     later = t.feedback.alias("later")
     return ~select(later.c.seq).where(later.c.supersedes == t.feedback.c.id).exists()
+
+
+def add_feedback(connection: Connection, rows: Sequence[t.Row]) -> int:
+    """Write judgements after their checks; returns how many were new."""
+    check_completions(connection, rows)
+    check_supersedes(connection, rows)
+    return r.insert_new(connection, t.feedback, rows, r.equal_on(*JUDGEMENT))
 
 
 def check_completions(connection: Connection, rows: Sequence[t.Row]) -> None:

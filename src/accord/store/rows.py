@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, Table, insert, select
 
 from accord.errors import DataError
 from accord.store.tables import Row, plain, seal
-from accord.types import Completion, Message, Origin, Prompt, Ranking, Stop, Thumb, digest
+from accord.types import Completion, Message, Origin, Prompt, Ranking, Remark, Stop, Thumb, digest
 
 T = TypeVar("T")
 PAGE = 1000
@@ -158,6 +158,10 @@ def to_completion(row: Mapping[str, Any], origin: Origin | None) -> Completion:
     )
 
 
+LATER = {"protocol": "rank", "strength": None, "arm": "", "assignment": ""}
+"""Fields that rankings got later, and their defaults, which are not written: older ids and seals hold."""
+
+
 def ranking_row(ranking: Ranking) -> Row:
     seconds = None if ranking.seconds is None else float(ranking.seconds)
     judgement = {
@@ -168,6 +172,11 @@ def ranking_row(ranking: Ranking) -> Row:
         "guidelines": ranking.guidelines,
         "seconds": plain(seconds, f"seconds of a ranking of prompt {ranking.prompt_id!r}"),
         "note": ranking.note,
+    }
+    judgement |= {
+        name: plain(getattr(ranking, name), f"{name} of a ranking of prompt {ranking.prompt_id!r}")
+        for name, default in LATER.items()
+        if getattr(ranking, name) != default
     }
     return _feedback_row("ranking", ranking, judgement)
 
@@ -187,6 +196,7 @@ def to_ranking(row: Mapping[str, Any]) -> Ranking:
         row["source"],
         row["supersedes"],
         row["id"],
+        **{name: judgement[name] for name in LATER if name in judgement},
     )
 
 
@@ -207,14 +217,33 @@ def to_thumb(row: Mapping[str, Any]) -> Thumb:
     )
 
 
-def _feedback_row(kind: str, given: Ranking | Thumb, judgement: dict[str, Any]) -> Row:
+def remark_row(remark: Remark) -> Row:
+    judgement = {"reason": remark.reason, "note": remark.note, "completion_id": remark.completion_id}
+    return _feedback_row(remark.kind, remark, judgement)
+
+
+def to_remark(row: Mapping[str, Any]) -> Remark:
+    judgement = row["judgement"]
+    return Remark(
+        row["prompt_id"],
+        row["labeler"],
+        row["kind"],
+        judgement["reason"],
+        judgement["note"],
+        judgement["completion_id"],
+        row["source"],
+        row["id"],
+    )
+
+
+def _feedback_row(kind: str, given: Ranking | Thumb | Remark, judgement: dict[str, Any]) -> Row:
     content = {
         "kind": kind,
         "prompt_id": given.prompt_id,
         "labeler": given.labeler,
         "source": given.source,
         "judgement": judgement,
-        "supersedes": given.supersedes,
+        "supersedes": None if isinstance(given, Remark) else given.supersedes,
     }
     return {"id": given.id or digest(content), **content}
 
@@ -222,7 +251,7 @@ def _feedback_row(kind: str, given: Ranking | Thumb, judgement: dict[str, Any]) 
 def named_completions(row: Mapping[str, Any]) -> list[str]:
     """Every completion id that a row of feedback speaks of."""
     judgement = row["judgement"]
-    if row["kind"] == "thumb":
-        return [judgement["completion_id"]]
+    if row["kind"] != "ranking":
+        return [judgement["completion_id"]] if judgement["completion_id"] else []
     placed = [completion for tier in judgement["tiers"] for completion in tier]
     return [*placed, *judgement["fails"], *judgement["shown"]]

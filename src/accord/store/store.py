@@ -16,7 +16,7 @@ from accord.store.database import Database
 from accord.store.events import add_events, read_events
 from accord.store.lineage import Lineage, Status
 from accord.store.verify import Problem, verify
-from accord.types import Comparison, Completion, Group, Prompt, Ranking, Thumb, digest
+from accord.types import Comparison, Completion, Group, Prompt, Ranking, Remark, Thumb, digest
 
 T = TypeVar("T")
 
@@ -113,14 +113,12 @@ class Store(Lineage):
         """
         rows = [r.ranking_row(ranking) for ranking in rankings]
         with self.database.write() as connection:
-            facts.check_completions(connection, rows)
-            facts.check_supersedes(connection, rows)
-            r.insert_new(connection, t.feedback, rows, r.equal_on(*facts.JUDGEMENT))
+            facts.add_feedback(connection, rows)
         return [row["id"] for row in rows]
 
     def rankings(self, current: bool = True) -> Iterator[Ranking]:
         """Stream rankings in the order they came; superseded ones too unless ``current``."""
-        return self._stream(facts.feedback("ranking", current), r.to_ranking)
+        return self._stream(facts.feedback(["ranking"], current), r.to_ranking)
 
     def add_thumbs(self, thumbs: Sequence[Thumb]) -> list[str]:
         """Store votes; returns their ids.
@@ -129,14 +127,23 @@ class Store(Lineage):
         """
         with self.database.write() as connection:
             rows = facts.place_votes(connection, thumbs)
-            facts.check_completions(connection, rows)
-            facts.check_supersedes(connection, rows)
-            r.insert_new(connection, t.feedback, rows, r.equal_on(*facts.JUDGEMENT))
+            facts.add_feedback(connection, rows)
         return [row["id"] for row in rows]
 
     def thumbs(self, current: bool = True) -> Iterator[Thumb]:
         """Stream votes in the order they came; only each labeler's latest on a completion if ``current``."""
-        return self._stream(facts.feedback("thumb", current), r.to_thumb)
+        return self._stream(facts.feedback(["thumb"], current), r.to_thumb)
+
+    def add_remarks(self, remarks: Sequence[Remark]) -> list[str]:
+        """Store skips and flags; returns their ids, digests of the content unless given."""
+        rows = [r.remark_row(remark) for remark in remarks]
+        with self.database.write() as connection:
+            facts.add_feedback(connection, rows)
+        return [row["id"] for row in rows]
+
+    def remarks(self) -> Iterator[Remark]:
+        """Stream skips and flags in the order they came."""
+        return self._stream(facts.feedback(["skip", "flag"], current=False), r.to_remark)
 
     def add_guidelines(self, text: str) -> str:
         """Store a version of the labelers' guidelines; returns its digest."""

@@ -1,6 +1,7 @@
 """A small project with its app, and people who use it through real requests."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,3 +96,20 @@ def fill_workspace(folder: Path, prompts: int = 6, completions: int = 4) -> Work
         ]
     )
     return workspace
+
+
+def acknowledge(project: Project, program: TestClient) -> TestClient:
+    """The program, after it has acknowledged the guidelines."""
+    version = program.get("/api/v1/guidelines").json()["version"]
+    assert program.post("/api/v1/guidelines/acknowledge", json={"version": version}).status_code == 200
+    return program
+
+
+def addresses(routes) -> Iterator[tuple[str, str]]:
+    """Every method and path pattern that the app answers, those left out of the API's schema too."""
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is not None:
+            yield from addresses(included.routes)
+        for method in sorted(getattr(route, "methods", None) or ()):
+            yield method, route.path

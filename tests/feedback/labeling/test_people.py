@@ -71,6 +71,7 @@ def test_a_mistake_does_not_use_an_invitation_up(store):
         ("x" * 61, PASSWORD, "61 characters"),
         ("b\x00b", PASSWORD, "cannot be seen"),
         ("b\u202eb", PASSWORD, "cannot be seen"),
+        ("b/b", PASSWORD, "parts addresses"),
         ("bob", "short", "5 characters"),
         ("bob", None, "password is missing"),
     ):
@@ -119,7 +120,9 @@ def test_a_wrong_log_in_says_the_same_whatever_is_wrong(store):
     join(store, "ann")
     people.add_person(store, "nopassword", Role.LABELER, NOW)
     said = set()
-    for name, password in (("ann", "wrong"), ("nobody", PASSWORD), ("nopassword", ""), ("", "")):
+    for name, password in (
+        ("ann", "wrong"), ("nobody", PASSWORD), ("nopassword", ""), ("", ""), ("a\x00", "x"), ("\ud800", "x"),
+    ):  # fmt: skip
         with pytest.raises(DataError) as error:
             people.log_in(store, name, password, NOW)
         said.add(str(error.value))

@@ -11,7 +11,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from accord.errors import DataError
 from accord.feedback.labeling import webhooks
-from accord.feedback.labeling.webhooks import BACKOFF, EVENTS, Courier, announce, deliver, sign
+from accord.feedback.labeling.webhooks import BACKOFF, EVENTS, announce, deliver, sign
 from accord.store.store import Store
 
 
@@ -154,20 +154,31 @@ def test_a_stopped_webhook_keeps_what_waits(store, receiver):
         webhooks.set_active(store, "other", True)
 
 
-def test_two_couriers_deliver_each_event_once(store, receiver):
+def test_processes_that_deliver_at_once_send_each_event_once(store, receiver):
     webhooks.add_webhook(store, receiver.url, [], 0.0)
-    for i in range(20):
+    for i in range(3 * webhooks.BATCH):
         tell(store, payload={"i": i})
-    couriers = [Courier(store, time.time, pause=0.01) for _ in range(2)]
-    for courier in couriers:
-        courier.start()
-    ends = time.monotonic() + 20
-    while len(webhooks.deliveries(store, "sent")) < 20 and time.monotonic() < ends:
-        time.sleep(0.01)
-    for courier in couriers:
-        courier.stop()
+    sent = []
+    threads = [threading.Thread(target=lambda: sent.append(deliver(store, 1.0))) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     told = [json.loads(body)["data"]["i"] for _, _, body in receiver.got]
-    assert sorted(told) == list(range(20))
+    assert sorted(told) == list(range(3 * webhooks.BATCH))
+    assert sum(sent) == len(told)
+
+
+def test_one_that_is_down_holds_up_nobody_and_is_not_asked_for_everything(store, receiver):
+    down, _ = webhooks.add_webhook(store, "http://127.0.0.1:1/", [], 0.0)
+    webhooks.add_webhook(store, receiver.url, [], 0.0)
+    for i in range(4):
+        tell(store, payload={"i": i}, now=float(i))
+    assert deliver(store, 10.0) == 4
+    assert [json.loads(body)["data"]["i"] for _, _, body in receiver.got] == [0, 1, 2, 3], "oldest first"
+    tries = {each.payload["i"]: each.attempts for each in webhooks.deliveries(store, "waiting")}
+    assert tries == {0: 1, 1: 0, 2: 0, 3: 0}
+    assert {each.webhook_id for each in webhooks.deliveries(store, "waiting")} == {down.id}
 
 
 @pytest.mark.parametrize(

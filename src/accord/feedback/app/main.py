@@ -8,18 +8,16 @@ from contextlib import asynccontextmanager
 
 import anyio.to_thread
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from accord.errors import AccordError, StoreError
-from accord.feedback.app import auth
-from accord.feedback.app.deps import HERE, Desk, SignInNeeded, login_address, make_templates
+import accord
+from accord.feedback.app import api, auth, label, owner
+from accord.feedback.app.background import Every, Filler
+from accord.feedback.app.deps import HERE, Desk, make_templates
+from accord.feedback.app.problems import handle_errors
 from accord.feedback.app.security import Guard
 from accord.feedback.labeling.config import LabelConfig
-from accord.feedback.labeling.queue import fill
+from accord.feedback.labeling.webhooks import deliver
 from accord.workspace import Workspace
 
 THREADS = 12
@@ -32,14 +30,21 @@ def create_app(workspace: Workspace, config: LabelConfig, clock: Callable[[], fl
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-        await anyio.to_thread.run_sync(fill, workspace.store, config)
-        yield
+        filler = Filler(workspace.store, config)
+        await anyio.to_thread.run_sync(filler)
+        with (
+            Every(5.0, filler, "accord-tasks"),
+            Every(2.0, lambda: deliver(workspace.store, clock(), clock), "accord-webhooks"),
+        ):
+            yield
 
     app = FastAPI(
         title="accord labelling app",
-        docs_url=None,
+        version=accord.__version__,
+        description=api.DESCRIPTION,
+        docs_url=None,  # FastAPI's pages load their scripts from elsewhere; ours is api.docs_page
         redoc_url=None,
-        openapi_url=None,
+        openapi_url="/api/openapi.json",
         lifespan=lifespan,
     )
     app.state.desk = Desk(workspace, config, make_templates(), clock)
@@ -47,72 +52,9 @@ def create_app(workspace: Workspace, config: LabelConfig, clock: Callable[[], fl
     app.add_middleware(Guard)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.include_router(auth.router)
-    app.add_exception_handler(SignInNeeded, _sign_in)
-    app.add_exception_handler(AccordError, _refused)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.include_router(label.router)
+    app.include_router(owner.router)
+    app.include_router(api.docs)
+    app.include_router(api.router)
+    handle_errors(app)
     return app
-
-
-# -- errors ------------------------------------------------------------------------------------
-
-
-def wants_json(request: Request) -> bool:
-    """Whether a program or a page's script asks, and not a reader who waits for a page."""
-    given = request.headers.get("content-type", "").startswith("application/json")
-    return (
-        request.url.path.startswith("/api/") or given or "text/html" not in request.headers.get("accept", "")
-    )
-
-
-def problem(message: str) -> dict[str, str]:
-    """accord's messages say what happened; then what to do."""
-    error, _, advice = message.partition("; ")
-    return {"error": error, "what_to_do": advice or "correct the request and send it again"}
-
-
-def _answer(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    if wants_json(request):
-        return JSONResponse(problem(message), status, headers)
-    at: Desk = request.app.state.desk
-    page = at.page(request, "error.html", status, **problem(message))
-    page.headers.update(headers or {})
-    return page
-
-
-def _sign_in(request: Request, _: Exception) -> Response:
-    if request.headers.get("hx-request"):
-        return Response(status_code=401, headers={"HX-Redirect": "/login"})
-    if wants_json(request):
-        return JSONResponse(problem("nobody is signed in; sign in at /login"), 401)
-    return RedirectResponse(login_address(request), 303)
-
-
-def _refused(request: Request, error: Exception) -> Response:
-    # the database out of reach is ours to mend, and worth another try; the rest is the request's fault
-    if isinstance(error, StoreError) and error.__cause__ is not None:
-        return _answer(request, 503, str(error), {"Retry-After": "5"})
-    return _answer(request, 400, str(error))
-
-
-def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    message = str(error.detail)
-    if error.status_code == 404 and message == "Not Found":
-        message = f"there is no page {request.url.path}; start again at /"
-    return _answer(request, error.status_code, message, dict(error.headers or {}))
-
-
-def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    value = repr(first.get("input"))[:200]
-    if not wants_json(request):
-        return _answer(request, 422, f"{where}: {first['msg']} (got {value}); go back and correct it")
-    body = {
-        "error": f"{where}: {first['msg']}",
-        "value": value,
-        "what_to_do": "correct the field and send it again",
-    }
-    return JSONResponse(body, 422)

@@ -217,8 +217,7 @@ def _spent() -> DataError:
 def log_in(store: Store, name: str, password: str, now: float) -> tuple[str, Person]:
     """A new session's secret, and who it is. Raises :class:`DataError`, the same for every wrong pair."""
     with store.database.read() as connection:
-        found = select(t.people).where(t.people.c.name == _normal(name))
-        row = connection.execute(found).mappings().first()
+        row = _find(connection, name)
     stored = row["password"] if row is not None and row["password"] else nobody()
     # the same work for a name that is unknown: the answer's time tells nobody which names exist
     if not check_password(password, stored) or row is None or not row["password"]:
@@ -330,6 +329,8 @@ def clean_name(name: str) -> str:
         )
     if not cleaned.isprintable():
         raise DataError(f"the name {name!r} holds characters that cannot be seen; leave them out")
+    if "/" in cleaned:
+        raise DataError(f"the name {name!r} holds a /, which parts addresses; leave it out")
     return cleaned
 
 
@@ -378,10 +379,17 @@ def _digest(secret: str) -> str:
 
 
 def _row(connection: Connection, name: str) -> Mapping[Any, Any]:
-    row = connection.execute(select(t.people).where(t.people.c.name == _normal(name))).mappings().first()
+    row = _find(connection, name)
     if row is None:
-        raise DataError(f"there is nobody called {name!r}; the owner's page lists the people")
+        raise DataError(f"there is nobody called {name!r:.80}; the owner's page lists the people")
     return row
+
+
+def _find(connection: Connection, name: str) -> Mapping[Any, Any] | None:
+    normal = _normal(name)
+    if not normal.isprintable():  # PostgreSQL cannot compare with what it cannot hold
+        return None
+    return connection.execute(select(t.people).where(t.people.c.name == normal)).mappings().first()
 
 
 def _by_id(connection: Connection, person_id: str) -> Mapping[Any, Any]:

@@ -20,15 +20,15 @@ import json
 import logging
 import secrets as random
 import ssl
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from accord.errors import DataError
 from accord.store import state as t
@@ -179,41 +179,56 @@ def sign(secret: str, id: str, timestamp: int, body: str | bytes) -> str:
 
 
 def deliver(store: Store, now: float, clock: Callable[[], float] | None = None) -> int:
-    """Try what is due, once each, oldest first; returns how many were received.
+    """Try what is due, oldest first, each address on its own; returns how many were received.
 
     Each attempt stands in the database before it is made, with the time of the next: a process killed
-    in the midst of it tries again then.
+    in the midst of it tries again then. After a failure the rest of that address waits for the next
+    round, so that one that is down holds up nobody else and is not asked for everything at once.
     """
     d, w = t.deliveries.c, t.webhooks.c
     due = (
-        select(t.deliveries, w.url, w.secret)
-        .join(t.webhooks, w.id == d.webhook_id)
-        .where(d.state == "waiting", d.next_at <= now, w.active.is_(True))
-        .order_by(d.next_at, d.created_at)
-        .limit(BATCH)
+        select(w.id).join(t.deliveries, w.id == d.webhook_id).where(_due(now), w.active.is_(True)).distinct()
     )
     with store.database.read() as connection:
-        if connection.execute(due.limit(1)).first() is None:
-            return 0  # most rounds: nobody who labels waits for a writer's turn of ours
+        hooks = list(connection.execute(due).scalars())
+    if not hooks:
+        return 0
+    with ThreadPoolExecutor(min(len(hooks), 8), "accord-webhook") as pool:
+        return sum(pool.map(lambda hook: _round(store, hook, now, clock or (lambda: now)), hooks))
+
+
+def _due(now: float) -> ColumnElement[bool]:
+    return (t.deliveries.c.state == "waiting") & (t.deliveries.c.next_at <= now)
+
+
+def _round(store: Store, webhook_id: str, now: float, clock: Callable[[], float]) -> int:
+    d, w = t.deliveries.c, t.webhooks.c
+    mine = select(t.deliveries, w.url, w.secret).join(t.webhooks, w.id == d.webhook_id)
+    mine = mine.where(_due(now), w.id == webhook_id).order_by(d.next_at, d.created_at, d.id).limit(BATCH)
     with store.database.write() as connection:
-        rows = list(connection.execute(due).mappings())
+        rows = list(connection.execute(mine).mappings())
         for row in rows:
             later = now + BACKOFF[min(row["attempts"], len(BACKOFF) - 1)]
-            values = {"attempts": row["attempts"] + 1, "next_at": later}
-            connection.execute(update(t.deliveries).where(d.id == row["id"]).values(values))
-    sent = 0
+            _change(connection, row, attempts=row["attempts"] + 1, next_at=later)
+    tried: list[str] = []
     for row in rows:
-        error = _post(row, now if clock is None else clock())
-        values = {"state": "waiting", "error": error or None}
-        if not error:
-            values["state"] = "sent"
-            sent += 1
-        elif row["attempts"] + 1 > len(BACKOFF):
-            values["state"] = "failed"
-            log.warning("webhook %s: given up on %s: %s", row["url"], row["id"], error)
-        with store.database.write() as connection:
-            connection.execute(update(t.deliveries).where(d.id == row["id"]).values(values))
-    return sent
+        tried.append(_post(row, clock()))
+        if tried[-1]:
+            break
+    with store.database.write() as connection:
+        for row, error in zip(rows, tried, strict=False):
+            over = row["attempts"] == len(BACKOFF)
+            state = "sent" if not error else "failed" if over else "waiting"
+            _change(connection, row, state=state, error=error or None)
+            if state == "failed":
+                log.warning("webhook %s: given up on %s: %s", row["url"], row["id"], error)
+        for row in rows[len(tried) :]:
+            _change(connection, row, attempts=row["attempts"], next_at=row["next_at"])
+    return tried.count("")
+
+
+def _change(connection: Connection, row: Mapping[Any, Any], **values: Any) -> None:
+    connection.execute(update(t.deliveries).where(t.deliveries.c.id == row["id"]).values(**values))
 
 
 def _post(row: Mapping[Any, Any], now: float) -> str:
@@ -247,27 +262,3 @@ def _post(row: Mapping[Any, Any], now: float) -> str:
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-
-class Courier:
-    """A thread that delivers what is due, every ``pause`` seconds, until it is stopped."""
-
-    def __init__(self, store: Store, clock: Callable[[], float], pause: float = 2.0) -> None:
-        self.store, self.clock, self.pause = store, clock, pause
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="accord-webhooks", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the delivery under way; what is left goes out next time."""
-        self._stop.set()
-        self._thread.join(TIMEOUT)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self.pause):
-            try:
-                deliver(self.store, self.clock(), self.clock)
-            except Exception:  # the outbox keeps everything; a thread that died would deliver nothing more
-                log.exception("webhooks: a round of deliveries failed; the next one tries again")

@@ -24,6 +24,9 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Level = Literal["nominal", "ordinal"]
 
+REPEAT = "repeat"
+"""The arm of a ranking asked for a second time: it measures the labeler (``consistency``), not the pool."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -163,11 +166,11 @@ def tau_b(ranks: Mapping[str, float], others: Mapping[str, float]) -> float | No
     undefined: fewer than two in common, or one side all equal. Time grows with the square of their
     number, which for a prompt's completions beats the sorting of ``scipy.stats.kendalltau`` by far.
     """
-    common = [c for c in ranks if c in others]
+    common = [(float(ranks[c]), float(others[c])) for c in ranks if c in others]
     concordance, ordered, ordered_others = 0, 0, 0
-    for a, b in combinations(common, 2):
-        here = (ranks[a] > ranks[b]) - (ranks[a] < ranks[b])
-        there = (others[a] > others[b]) - (others[a] < others[b])
+    for (a, other_a), (b, other_b) in combinations(common, 2):
+        here = (a > b) - (a < b)
+        there = (other_a > other_b) - (other_a < other_b)
         concordance += here * there
         ordered += here != 0
         ordered_others += there != 0
@@ -207,8 +210,8 @@ def pair_accuracy(
 def agreement(rankings: Iterable[Ranking], rng: np.random.Generator, draws: int = 1000) -> Agreement:
     """The pool's agreement figures, bootstrapped over the prompts that two labelers ranked.
 
-    Where a labeler ranked a prompt twice the later ranking counts. All figures share the drawn prompts;
-    100,000 rankings take a few seconds.
+    Where a labeler ranked a prompt twice the later ranking counts, but for repeats (``Ranking.arm``), which
+    tell of the labeler alone. All figures share the drawn prompts; 100,000 rankings take a few seconds.
     """
     ballots = _Ballots.of(rankings)
     counts_S3, prompt_S = ballots.pair_counts()
@@ -268,7 +271,7 @@ class _Ballots:
 
     @classmethod
     def of(cls, rankings: Iterable[Ranking]) -> _Ballots:
-        latest = {(r.prompt_id, r.labeler): r for r in rankings}
+        latest = {(r.prompt_id, r.labeler): r for r in rankings if r.arm != REPEAT}
         by_prompt: dict[str, list[Ranking]] = {}
         for key in sorted(latest):
             by_prompt.setdefault(key[0], []).append(latest[key])

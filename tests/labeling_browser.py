@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import uvicorn
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from accord.feedback.app.main import create_app
 from accord.feedback.labeling import people
@@ -22,7 +23,6 @@ from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.people import Role
 from accord.types import Completion, Prompt, Ranking, Remark
 from accord.workspace import Workspace
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 CHROMIUM = os.environ.get("ACCORD_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = [
@@ -37,6 +37,7 @@ QUIET = [
 DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 SMALL_PHONE = {"width": 360, "height": 740}
+Prompts = Sequence[tuple[Prompt, Sequence[str]]]
 # nothing but what is asked more than once, so that each task is a fresh one
 PLAIN = {"overlap": 1, "adaptive": False, "repeat_share": 0.0, "gold_share": 0.0}
 
@@ -65,7 +66,9 @@ class _Server(uvicorn.Server):
 class Live:
     """The app over a workspace of its own, on a port that stays the same when it is stopped and started."""
 
-    def __init__(self, folder: Path, prompts: Sequence[tuple[Prompt, Sequence[str]]], **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, prompts: Sequence[tuple[Prompt, Sequence[str]]], **settings: Any
+    ) -> None:
         self.workspace = Workspace.create(folder)
         self.store = self.workspace.store
         self.store.add_groups([(prompt, [Completion(text) for text in texts]) for prompt, texts in prompts])
@@ -95,7 +98,9 @@ class Live:
         self.stop()
         self.store.close()
 
-    def sign_in(self, context: BrowserContext, name: str = "ada", role: Role = Role.LABELER, read: bool = True) -> None:
+    def sign_in(
+        self, context: BrowserContext, name: str = "ada", role: Role = Role.LABELER, read: bool = True
+    ) -> None:
         """Make the context a person's, who has read the guidelines unless told otherwise."""
         now = self.app.state.desk.clock()
         if name not in {each.name for each in people.people(self.store)}:

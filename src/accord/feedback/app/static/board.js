@@ -253,16 +253,39 @@ const dialogs = new Dialogs({ facts, remark, submit: () => submit(true), letter:
 
 function makeDraggable() {
   const options = {
-    group: "answers", sort: false, animation: 0, forceFallback: true, fallbackOnBody: true, fallbackTolerance: 4,
-    onStart: () => document.body.classList.add("dragging"),
-    onEnd: ({ item, to, from }) => {
-      document.body.classList.remove("dragging");
-      const lane = to.dataset.lane;
-      if (to !== from && lane) move(item.dataset.id, lane);
+    sort: false, animation: 0, forceFallback: true, fallbackOnBody: true, fallbackTolerance: 4,
+    onStart: () => hold(true),
+    onEnd: ({ item, clone, to, from, originalEvent }) => {
+      const id = item.dataset.id ?? from.closest(".answer").dataset.id;
+      const lane = laneAt(originalEvent) ?? to.dataset.lane;
+      hold(false);
+      if (item.matches(".badge") && to !== from) clone.replaceWith(item); // the letter stays on its answer
+      if (lane) move(id, lane);
       draw();
     },
   };
-  for (const list of document.querySelectorAll(".chips")) new Sortable(list, options);
+  for (const list of document.querySelectorAll(".chips")) new Sortable(list, { ...options, group: "answers" });
+  for (const title of document.querySelectorAll(".answer h3")) {
+    new Sortable(title, { ...options, draggable: ".badge", group: { name: "answers", pull: "clone", put: false } });
+  }
+}
+
+/** The lane under the pointer. Sortable looks only every 50 ms: a quick hand would leave the letter a lane behind. */
+function laneAt(event) {
+  const { clientX, clientY } = event?.changedTouches?.[0] ?? event ?? {};
+  if (clientX === undefined) return undefined;
+  return document.elementFromPoint(clientX, clientY)?.closest(".lane")?.dataset.row;
+}
+
+/** While a letter is dragged the lanes keep their sizes: none moves away from under the pointer. */
+function hold(on) {
+  const rows = [...document.querySelectorAll(".lane")];
+  const sizes = rows.map((row) => [row.offsetWidth, row.offsetHeight]);
+  rows.forEach((row, at) => {
+    row.style.width = on ? `${sizes[at][0]}px` : "";
+    row.style.height = on ? `${sizes[at][1]}px` : "";
+  });
+  document.body.classList.toggle("dragging", on);
 }
 
 document.addEventListener("click", (event) => {

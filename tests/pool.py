@@ -14,6 +14,7 @@ class Pool:
     """Planted truth and the rankings it led to."""
 
     reliability: np.ndarray
+    position: np.ndarray
     gold: dict[str, dict[str, float]] = field(default_factory=dict)
     rankings: list[Ranking] = field(default_factory=list)
 
@@ -33,23 +34,33 @@ def simulate(
     size: int,
     per_prompt: int,
     tie: float = 0.5,
+    position: list[float] | None = None,
 ) -> Pool:
-    """Pairs (size 2) drawn from the Davidson model by its odds win : tie : loss = e^(bd/2) : nu : e^(-bd/2);
-    longer rankings, without ties, by noisy utilities b s + Gumbel noise (Plackett-Luce)."""
-    pool = Pool(np.array(reliability))
+    """Pairs (size 2) drawn from the Davidson model by its odds win : tie : loss = e^(x/2) : nu : e^(-x/2);
+    longer rankings, without ties, by noisy utilities plus Gumbel noise (Plackett-Luce).
+
+    Each labeler sees an order of their own. ``position`` gives each one's bias c: the first shown has c more
+    log odds against the last than its score gives it.
+    """
+    bias = np.zeros(len(reliability)) if position is None else np.array(position)
+    pool = Pool(np.array(reliability), bias)
+    screens = rng.spawn(1)[0]
+    names = [f"c{i}" for i in range(size)]
     for n in range(prompts):
         prompt = f"p{n:04d}"
         s = rng.normal(size=size)
-        names = [f"c{i}" for i in range(size)]
         pool.gold[prompt] = dict(zip(names, s.tolist(), strict=True))
         for k in rng.choice(len(reliability), per_prompt, replace=False):
-            b = reliability[k]
+            place = screens.permutation(size)  # of each completion on this labeler's screen
+            utility = reliability[k] * s - bias[k] * place / (size - 1)
             if size == 2:
-                odds = np.array([np.exp(b * (s[0] - s[1]) / 2), tie, np.exp(-b * (s[0] - s[1]) / 2)])
+                x = utility[0] - utility[1]
+                odds = np.array([np.exp(x / 2), tie, np.exp(-x / 2)])
                 outcome = rng.choice(3, p=odds / odds.sum())
                 tiers = [(("c0",), ("c1",)), (("c0", "c1"),), (("c1",), ("c0",))][outcome]
             else:
-                order = np.argsort(-(b * s + rng.gumbel(size=size)))
+                order = np.argsort(-(utility + rng.gumbel(size=size)))
                 tiers = tuple((names[i],) for i in order)
-            pool.rankings.append(Ranking(prompt, f"w{k}", tiers, shown=tuple(names)))
+            shown = tuple(names[i] for i in np.argsort(place))
+            pool.rankings.append(Ranking(prompt, f"w{k}", tiers, shown=shown))
     return pool

@@ -1,8 +1,9 @@
 """From people's rankings to comparisons: the consensus, and what is known of each labeler.
 
 The scores and the labelers' reliabilities come from the Davidson model (``stats.davidson``), FAIL from
-one-coin Dawid-Skene (``stats.labelers``). A comparison's ``p_chosen`` is the probability that a typical
-labeler of the pool, calling no tie, prefers the chosen completion; reward models take it as a soft label.
+Dawid and Skene's with a sensitivity and a specificity a labeler (``stats.fails``). A comparison's
+``p_chosen`` is the probability that a typical labeler of the pool, calling no tie, prefers the chosen
+completion; reward models take it as a soft label.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from pydantic import Field
 from accord.config import Config
 from accord.errors import DataError
 from accord.stats.agreement import Agreement, agreement
-from accord.stats.labelers import LabelerRow, Standing, labeler_rows, one_coin, standing
-from accord.stats.rankings import Fit, Prior, assume, fit, levels, ranking_table
+from accord.stats.fails import two_coin
+from accord.stats.fitting import Fit, Prior, assume, fit
+from accord.stats.labelers import LabelerRow, Standing, labeler_rows, standing
+from accord.stats.rankings import levels, ranking_table
 from accord.types import Comparison, Completion, Prompt, Ranking
 
 SOURCE = "consensus"
@@ -44,6 +47,8 @@ class AgreeConfig(Config):
     """Prior tie propensity nu; 0.5 means that one pair of equals in five is called a tie."""
     tie_sd: float = Field(0.5, gt=0)
     """Prior standard deviation of log nu."""
+    position_sd: float = Field(0.5, gt=0)
+    """Prior standard deviation of position bias: log odds of the first shown against the last, of equals."""
     assumed_reliability: float = Field(8.0, gt=0)
     """Reliability of labelers where no two judged the same pair and it cannot be learned."""
     min_overlap: int = Field(30, ge=1)
@@ -65,7 +70,7 @@ class CompletionScore:
     """Score; within a prompt the prior is N(0, 1), so values of different prompts do not compare."""
     stderr: float
     p_fail: float
-    """Probability that it is a FAIL (one-coin Dawid-Skene)."""
+    """Probability that it is a FAIL (Dawid-Skene)."""
     n_labelers: int
     """Labelers who placed it."""
 
@@ -109,7 +114,9 @@ def agree(
     table = ranking_table(used)
     if not table.votes.judges().max(initial=0) > 1:
         return single(prompts, completions, rankings, config)
-    prior = Prior(config.reliability_mean, config.reliability_sd, config.tie_mean, config.tie_sd)
+    prior = Prior(
+        config.reliability_mean, config.reliability_sd, config.tie_mean, config.tie_sd, config.position_sd
+    )
     return _assemble(prompts, completions, used, fit(table, prior), config, superseded)
 
 
@@ -245,7 +252,7 @@ def _fail_probabilities(placed: Placed) -> dict[tuple[str, str], float]:
         for fail in placed[p][c][k]
     ]
     item_V, labeler_V, fail_V = (np.array(column) for column in zip(*votes, strict=True))
-    consensus = one_coin(item_V, labeler_V, fail_V.astype(bool), len(items), len(labelers))
+    consensus = two_coin(item_V, labeler_V, fail_V.astype(bool), len(items), len(labelers))
     return dict(zip(items, consensus.p_I.tolist(), strict=True))
 
 

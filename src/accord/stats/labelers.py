@@ -1,10 +1,6 @@
-"""What is known of each labeler: reliability, agreement with the others, habits; and the consensus on FAIL.
+"""What is known of each labeler: reliability, position bias, agreement with the others, habits.
 
-FAIL is aggregated by one-coin Dawid-Skene (Dawid and Skene 1979, with one accuracy a labeler): completion i
-is a failure with probability pi, labeler k says the truth with probability a_k. Expectation-maximisation
-with Beta priors, so that a labeler of few votes stays near the prior.
-
-Shapes: I completions, K labelers, V votes, S pairs.
+Shapes: K labelers, V votes, S pairs.
 """
 
 from __future__ import annotations
@@ -17,60 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from accord.errors import NumericsError
 from accord.stats.agreement import tau_b
+from accord.stats.fitting import Fit, without_labeler
 from accord.stats.intervals import Interval, clustered_mean
-from accord.stats.rankings import Fit, levels, mid_ranks, without_labeler
+from accord.stats.rankings import levels, mid_ranks
 from accord.types import Ranking
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-
-ACCURACY_PRIOR = (9.0, 1.0)
-"""Beta: nine right, one wrong, as if seen before the first vote."""
-SHARE_PRIOR = (1.0, 9.0)
-"""Beta of the share of failures."""
-MAX_STEPS = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class OneCoin:
-    """Consensus on a yes-or-no question."""
-
-    p_I: Array
-    """Probability that the answer is yes, per item."""
-    accuracy_K: Array
-    share: float
-    """Share of yes in the pool."""
-
-
-def one_coin(
-    item_V: Index, labeler_V: Index, yes_V: NDArray[np.bool_], n_items: int, n_labelers: int
-) -> OneCoin:
-    """One-coin Dawid-Skene; items without votes get the pool's share.
-
-    Raises :class:`NumericsError` when it does not converge.
-    """
-    accuracy_K = np.full(n_labelers, ACCURACY_PRIOR[0] / sum(ACCURACY_PRIOR))
-    share = SHARE_PRIOR[0] / sum(SHARE_PRIOR)
-    sign_V = np.where(yes_V, 1.0, -1.0)
-    votes_K = np.bincount(labeler_V, minlength=n_labelers)
-    p_I = np.full(n_items, np.inf)
-    for _ in range(MAX_STEPS):
-        log_odds_K = np.log(accuracy_K) - np.log1p(-accuracy_K)
-        odds_I = np.bincount(item_V, sign_V * log_odds_K[labeler_V], n_items)
-        odds_I += np.log(share) - np.log1p(-share)
-        new_I = 1 / (1 + np.exp(-np.clip(odds_I, -700, 700)))
-        right_V = np.where(yes_V, new_I[item_V], 1 - new_I[item_V])
-        right_K = np.bincount(labeler_V, right_V, n_labelers)
-        accuracy_K = (right_K + ACCURACY_PRIOR[0]) / (votes_K + sum(ACCURACY_PRIOR))
-        share = float((new_I.sum() + SHARE_PRIOR[0]) / (n_items + sum(SHARE_PRIOR)))
-        if np.abs(new_I - p_I).max(initial=0.0) < 1e-8:
-            return OneCoin(new_I, accuracy_K, share)
-        p_I = new_I
-    raise NumericsError(
-        f"the consensus on FAIL did not converge in {MAX_STEPS} steps; check for contradictory labelers"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +32,9 @@ class LabelerRow:
     """Of these, pairs that another labeler judged too."""
     reliability: Interval | None
     """b_k with its 95 % interval; 0 flips coins, negative ranks against the others."""
+    position: Interval | None
+    """c_k with its 95 % interval: log odds of preferring the first shown to the last where both are equally
+    good. ``None`` where the order on the screen was not recorded."""
     agreement: Interval | None
     """Share of the labeler's strict votes that go with the consensus of the others alone."""
     tie_share: float
@@ -146,37 +96,38 @@ def labeler_rows(
         by_labeler[ranking.labeler].append(ranking)
     votes = fitted.table.votes
     shared_S = votes.judges() >= 2
-    sd_K = fitted.reliability_sd()
     rows = []
     for k, (labeler, own) in enumerate(by_labeler.items()):
         mine_V = votes.labeler_V == k
         sites_V = votes.site_V[mine_V]
         overlap = int(shared_S[np.unique(sites_V)].sum())
-        reliability = None
-        if learned:
-            half = float(stats.norm.ppf(0.975) * sd_K[k])
-            value = float(fitted.reliability_K[k])
-            reliability = Interval(value, value - half, value + half, len(own))
-        placed = [len(levels(r)) for r in own]
         weight_V = votes.weight_V[mine_V]
         tied_V = votes.outcome_V[mine_V] == 0.5
         first_share, first_chance = _first_position(own)
+        reliability = _normal(fitted.habits.reliability_K[k], fitted.reliability_sd()[k], len(own))
+        position = _normal(fitted.habits.position_K[k], fitted.position_sd()[k], len(own))
         rows.append(
             LabelerRow(
                 labeler,
                 len(own),
                 len(np.unique(sites_V)),
                 overlap,
-                reliability,
+                reliability if learned else None,
+                position if learned and votes.lead_V[mine_V].any() else None,
                 _agreement_with_others(fitted, k, shared_S, rng) if overlap else None,
                 float(weight_V[tied_V].sum() / weight_V.sum()) if len(weight_V) else 0.0,
-                sum(len(r.fails) for r in own) / max(1, sum(placed)),
+                sum(len(r.fails) for r in own) / max(1, sum(len(levels(r)) for r in own)),
                 first_share,
                 first_chance,
                 _length_correlation(own, lengths),
             )
         )
     return rows
+
+
+def _normal(value: float, sd: float, n: int) -> Interval:
+    half = float(stats.norm.ppf(0.975)) * float(sd)
+    return Interval(float(value), float(value) - half, float(value) + half, n)
 
 
 def _agreement_with_others(

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +9,8 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine
+
+from postgres import NoPostgres, running_postgres
 
 # The same examples on each run, so that a change is never refused for a draw that has nothing to do with it.
 # `pytest -m hypothesis --hypothesis-profile=explore` draws new ones.
@@ -40,51 +37,10 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """A PostgreSQL of the test run's own, on a unix socket; its URL with ``{}`` for the database's name."""
-    initdb = _find_initdb()
-    if initdb is None:
-        pytest.skip("PostgreSQL is not installed (run scripts/install-system)")
+    """A PostgreSQL of the test run's own; its URL with ``{}`` for the database's name."""
     pytest.importorskip("psycopg", reason="psycopg is not installed (pip install 'accord[postgres]')")
-    user = _unprivileged_user()
-    folder = Path(tempfile.mkdtemp(prefix="accord-pg-"))  # short: a socket's path has 107 bytes at most
-    data = folder / "data"
-
-    def run(program: str, *arguments: str) -> None:
-        command = [str(initdb.with_name(program)), "-D", str(data), *arguments]
-        # output to a file: the server inherits it, and a pipe would stay open as long as the server runs
-        with (folder / f"{program}.log").open("w+") as log:
-            done = subprocess.run(command, cwd=folder, stdout=log, stderr=log, user=user, check=False)
-            log.seek(0)
-            if done.returncode:
-                pytest.skip(f"PostgreSQL cannot run here: {program} says {log.read().strip()[-500:]}")
-
     try:
-        if user is not None:
-            shutil.chown(folder, user)
-        run("initdb", "--username=accord", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
-        settings = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
-        run("pg_ctl", "start", "--wait", f"--log={folder / 'server.log'}", "--options", settings)
-        try:
-            yield f"postgresql+psycopg://accord@/{{}}?host={folder}"
-        finally:
-            run("pg_ctl", "stop", "--mode=immediate")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _find_initdb() -> Path | None:
-    versions = Path("/usr/lib/postgresql").glob("*/bin/initdb")
-    newest = sorted(versions, key=lambda path: int(path.parts[-3]) if path.parts[-3].isdigit() else 0)
-    on_path = shutil.which("initdb")
-    return newest[-1] if newest else Path(on_path) if on_path else None
-
-
-def _unprivileged_user() -> str | None:
-    """PostgreSQL refuses to run as root; Debian's package makes a user for it."""
-    if os.geteuid() != 0:
-        return None
-    try:
-        pwd.getpwnam("postgres")
-    except KeyError:
-        pytest.skip("PostgreSQL refuses to run as root and there is no user postgres")
-    return "postgres"
+        with running_postgres() as url:
+            yield url
+    except NoPostgres as reason:
+        pytest.skip(str(reason))

@@ -101,7 +101,7 @@ def test_planted_quarrels_come_first():
             )
         )
     consensus = agree(pool.prompts, pool.completions, rankings, FAST)
-    found = disputes(rankings, consensus, reliability_weights(consensus, consensus.typical))
+    found = disputes(rankings, consensus, reliability_weights(consensus, FAST.min_overlap))
     assert len(odd & {each.prompt_id for each in found[:20]}) >= 9
 
 
@@ -109,8 +109,8 @@ def test_the_weight_is_reliability_over_what_is_typical():
     rng = np.random.default_rng(8)
     pool = simulate(rng, [5.0, 5.0, 5.0, 5.0, 0.0, -5.0], 150, 3, 4)
     consensus = agree(pool.prompts, pool.completions, pool.rankings, FAST)
-    weights = reliability_weights(consensus, consensus.typical)
+    weights = reliability_weights(consensus, FAST.min_overlap)
     assert weights["w5"] == 0.0
     assert weights["w4"] < 0.25
     assert all(0.7 < weights[f"w{k}"] <= 1 for k in range(4))
-    assert set(reliability_weights(consensus, None).values()) == {1.0}
+    assert set(reliability_weights(consensus, 10**6).values()) == {1.0}

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from accord.feedback.consensus import Consensus
 from accord.stats.intervals import Interval, bootstrap
+from accord.stats.labelers import Standing, standing
 from accord.stats.rankings import levels, pair_outcomes
 from accord.types import Ranking
 
@@ -47,14 +48,16 @@ class Dispute:
     """Completions that some marked FAIL and others did not."""
 
 
-def reliability_weights(consensus: Consensus, typical: float | None) -> dict[str, float]:
-    """Each labeler's weight in [0, 1]; 1 where reliability was not learned."""
-    return {
-        row.labeler: 1.0
-        if row.reliability is None or not typical
-        else float(np.clip(row.reliability.value / typical, 0.0, 1.0))
-        for row in consensus.labelers
-    }
+def reliability_weights(consensus: Consensus, min_overlap: int) -> dict[str, float]:
+    """Each labeler's weight in [0, 1]; 1 where reliability was not learned, or on too few pairs to tell."""
+    weights = {}
+    for row in consensus.labelers:
+        told = standing(row, consensus.typical, min_overlap) not in (Standing.UNLEARNED, Standing.FEW)
+        if told and row.reliability and consensus.typical:
+            weights[row.labeler] = float(np.clip(row.reliability.value / consensus.typical, 0.0, 1.0))
+        else:
+            weights[row.labeler] = 1.0
+    return weights
 
 
 def disputes(

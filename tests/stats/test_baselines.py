@@ -45,6 +45,13 @@ def test_borda_of_partial_rankings_and_fails():
     assert got["p"] == pytest.approx({"a": (1 + 0) / 2, "b": (2 / 3 + 1) / 2, "c": 1 / 6, "d": 1 / 6})
 
 
+def test_equal_counts_are_equal_in_any_order():
+    """Twelve labelers whose thirds add up to the same for a and b, but for rounding on the way."""
+    orders = ["a c d b", "c a b d", "d b a c", "b d c a"]
+    counts = borda([_rank(f"{n} {o}", o) for n in range(3) for o in orders])["p"]
+    assert len(set(counts.values())) == 1
+
+
 def test_tennessee_tells_majority_from_borda():
     """Voters by distance to four cities (42, 26, 15, 17 of 100): Nashville beats each other city by a
     majority and has the greatest Borda count, though Memphis is most often first."""

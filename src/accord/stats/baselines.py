@@ -6,7 +6,7 @@ and FAIL, and count every ranking given: leave out corrected ones first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from accord.stats.rankings import levels, mid_ranks, pair_outcomes
 from accord.types import Ranking
@@ -31,19 +31,33 @@ def majority(rankings: Iterable[Ranking]) -> dict[str, dict[tuple[str, str], flo
 def borda(rankings: Iterable[Ranking]) -> dict[str, dict[str, float]]:
     """Prompt -> completion -> mean Borda count, from 0 (always last) to 1 (always first).
 
-    A ranking gives each completion it places the share of its others that it beats, equals (FAILs are
-    equals here) counting half; the mean is over the rankings that place the completion, so that partial
-    rankings are comparable. A ranking of a single completion says nothing.
+    The mean of :func:`borda_count` over the rankings that place the completion, so that partial rankings
+    are comparable.
     """
-    counts: dict[str, dict[str, list[float]]] = {}
+    counts: dict[str, list[dict[str, float]]] = {}
     for ranking in rankings:
-        ranks = mid_ranks(ranking)
-        if len(ranks) < 2:
-            continue
-        group = counts.setdefault(ranking.prompt_id, {})
-        for completion, rank in ranks.items():
-            group.setdefault(completion, []).append((len(ranks) - rank) / (len(ranks) - 1))
-    return {p: {c: sum(v) / len(v) for c, v in group.items()} for p, group in counts.items()}
+        if count := borda_count(ranking):
+            counts.setdefault(ranking.prompt_id, []).append(count)
+    return {p: mean_count(group) for p, group in counts.items()}
+
+
+def borda_count(ranking: Ranking) -> dict[str, float]:
+    """For each completion the ranking places, the share of its others that it beats.
+
+    Equals (FAILs are equals here) count half. A ranking of a single completion says nothing and is empty.
+    """
+    ranks = mid_ranks(ranking)
+    others = len(ranks) - 1
+    return {c: (len(ranks) - rank) / others for c, rank in ranks.items()} if others > 0 else {}
+
+
+def mean_count(counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Completion -> mean over the counts that hold it, rounded so that equals are equal in any order."""
+    held: dict[str, list[float]] = {}
+    for count in counts:
+        for completion, value in count.items():
+            held.setdefault(completion, []).append(value)
+    return {c: round(sum(values) / len(values), 12) for c, values in held.items()}
 
 
 def pair_shares(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[tuple[str, str], float]]:

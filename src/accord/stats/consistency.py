@@ -9,7 +9,7 @@ import numpy as np
 
 from accord.errors import DataError
 from accord.stats.agreement import REPEAT, Figure, agreement, tau_b
-from accord.stats.baselines import borda
+from accord.stats.baselines import borda_count, mean_count
 from accord.stats.intervals import clustered_mean
 from accord.stats.rankings import mid_ranks
 from accord.types import Ranking
@@ -84,21 +84,22 @@ def leave_one_out_tau(
     ``others`` gives, for each labeler, the scores without them; where it is ``None``, the mean Borda count
     of the other labelers' rankings. Chance is 0. Intervals resample prompts.
     """
-    by_prompt: dict[str, dict[str, list[Ranking]]] = {}
+    by_prompt: dict[str, list[Ranking]] = {}
     for ranking in rankings:
         if ranking.arm != REPEAT:
-            by_prompt.setdefault(ranking.prompt_id, {}).setdefault(ranking.labeler, []).append(ranking)
+            by_prompt.setdefault(ranking.prompt_id, []).append(ranking)
     taus: dict[str, list[tuple[str, float | None]]] = {}
     for prompt in sorted(by_prompt):
         group = by_prompt[prompt]
-        for labeler, own in group.items():
+        counts = [] if others is not None else [(r.labeler, borda_count(r)) for r in group]
+        for ranking in group:
+            labeler = ranking.labeler
             if others is not None:
                 scores = others.get(labeler, {}).get(prompt, {})
             else:
-                rest = [r for name, theirs in group.items() if name != labeler for r in theirs]
-                scores = borda(rest).get(prompt, {})
+                scores = mean_count([count for name, count in counts if name != labeler])
             against = {c: -value for c, value in scores.items()}
-            taus.setdefault(labeler, []).extend((prompt, tau_b(mid_ranks(r), against)) for r in own)
+            taus.setdefault(labeler, []).append((prompt, tau_b(mid_ranks(ranking), against)))
     return {labeler: _mean_tau(taus[labeler], rng, draws) for labeler in sorted(taus)}
 
 

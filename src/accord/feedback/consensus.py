@@ -18,6 +18,7 @@ from pydantic import Field
 
 from accord.config import Config
 from accord.errors import DataError
+from accord.feedback.turned import Turned, turned_by, turned_pairs
 from accord.stats.agreement import Agreement, agreement
 from accord.stats.fails import two_coin
 from accord.stats.fitting import Fit, Prior, assume, fit
@@ -95,6 +96,11 @@ class Consensus:
     warnings: list[str]
     typical: float | None
     """Reliability of the pool's typical labeler; ``None`` where it was assumed."""
+    intervals: dict[tuple[str, str, str], tuple[float, float]]
+    """(prompt, chosen, rejected) of each comparison -> 95 % interval of its ``p_chosen``."""
+    turned: list[Turned]
+    """Pairs whose consensus order is not that of the plain majority of votes, and whose votes it went
+    against."""
 
 
 def agree(
@@ -199,7 +205,7 @@ def _assemble(
     rng = np.random.default_rng(config.seed)
     placed = _placed(rankings)
     scores = _scores(fitted, placed, _fail_probabilities(placed))
-    p_first = _probabilities(fitted)
+    p_first, intervals = _probabilities(fitted)
     comparisons: list[Comparison] = []
     dropped = {"margin": 0, "both_fail": 0, "unjudged": 0}
     for prompt_id in (p for p in prompts if p in placed):
@@ -213,6 +219,8 @@ def _assemble(
     rows = labeler_rows(fitted, rankings, lengths, learned, rng)
     criterion = rankings[0].criterion
     typical = fitted.typical[0] if learned else None
+    poor = {row.labeler for row in rows if standing(row, typical, config.min_overlap).poor}
+    turned = turned_pairs(rankings, p_first, poor)
     return Consensus(
         comparisons,
         scores,
@@ -222,8 +230,10 @@ def _assemble(
         dropped,
         sum(not c.labelers for c in comparisons),
         superseded,
-        list(_warnings(prompts, placed, rows, config, typical)),
+        list(_warnings(prompts, placed, rows, config, typical, turned_by(turned))),
         typical,
+        {key: intervals[key] for c in comparisons for key in [(c.prompt.id, c.chosen.id, c.rejected.id)]},
+        turned,
     )
 
 
@@ -276,15 +286,22 @@ def _scores(
     }
 
 
-def _probabilities(fitted: Fit) -> dict[tuple[str, str, str], float]:
-    """(prompt, first, second) -> P(first preferred), for both orders of each pair."""
+Pair = tuple[str, str, str]
+"""Prompt, first and second completion."""
+
+
+def _probabilities(fitted: Fit) -> tuple[dict[Pair, float], dict[Pair, tuple[float, float]]]:
+    """P(first preferred) and its 95 % interval, for both orders of each pair."""
     items = fitted.table.items
-    first_S, second_S = fitted.table.votes.pair_items()
-    p: dict[tuple[str, str, str], float] = {}
-    for a, b, value in zip(first_S.tolist(), second_S.tolist(), fitted.p_first().tolist(), strict=True):
-        p[items[a][0], items[a][1], items[b][1]] = value
-        p[items[a][0], items[b][1], items[a][1]] = 1 - value
-    return p
+    p: dict[Pair, float] = {}
+    interval: dict[Pair, tuple[float, float]] = {}
+    columns = (*fitted.table.votes.pair_items(), fitted.p_first(), *fitted.p_first_interval())
+    for a, b, value, low, high in zip(*(column.tolist() for column in columns), strict=True):
+        prompt_id, first, second = *items[a], items[b][1]
+        p[prompt_id, first, second], p[prompt_id, second, first] = value, 1 - value
+        interval[prompt_id, first, second] = low, high
+        interval[prompt_id, second, first] = 1 - high, 1 - low
+    return p, interval
 
 
 def _compare(
@@ -337,6 +354,7 @@ def _warnings(
     rows: Sequence[LabelerRow],
     config: AgreeConfig,
     typical: float | None,
+    turned: Mapping[str, int],
 ) -> Iterator[str]:
     if typical is None:
         yield (
@@ -357,12 +375,12 @@ def _warnings(
             case Standing.INVERTED:
                 yield (
                     f"labeler {row.labeler!r} ranks against the others (reliability "
-                    f"{row.reliability.value:.2f}, interval below 0); their votes count inverted: check "
-                    "whether they read the scale upside down"
+                    f"{row.reliability.value:.2f}, interval below 0); their votes count inverted, which "
+                    f"turned {turned.get(row.labeler, 0)} pairs: do they read the scale upside down?"
                 )
             case Standing.COIN:
                 yield (
                     f"labeler {row.labeler!r} is little better than a coin (reliability "
-                    f"{row.reliability.value:.2f} where {typical:.2f} is typical); their votes hardly count: "
-                    "go through the guidelines with them"
+                    f"{row.reliability.value:.2f} where {typical:.2f} is typical); their votes hardly count, "
+                    f"which turned {turned.get(row.labeler, 0)} pairs: go through the guidelines with them"
                 )

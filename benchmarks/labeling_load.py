@@ -5,9 +5,10 @@
 The app runs as its users start it, on a workspace of its own: in SQLite, or in a PostgreSQL of its own
 with fsync on. It is ended by SIGKILL --kills times in the midst of requests and started again; labelers
 send again under the same key until they are answered, as the page does. What they know they sent is then
-held against the database. Labelers think --pause seconds about a task, 10 unless told otherwise; people need
-longer. 0 is a flood: 200 requests always wait, and latency is their number by the rate. Last, rankings are added up to
---annotations and exported. Progress goes to stderr; the last line of stdout is one JSON object.
+held against the database. Labelers think about a task for --pause seconds, 10 unless told otherwise;
+people need longer. 0 is a flood: 200 requests always wait, and latency is their number by the rate.
+Last, rankings are added up to --annotations and exported. Progress goes to stderr; the last line of
+stdout is one JSON object.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ def two_coin(
     for _ in range(MAX_STEPS):
         yes_K = np.log(sensitivity_K) - np.log1p(-specificity_K)
         no_K = np.log1p(-sensitivity_K) - np.log(specificity_K)
-        odds_I = np.bincount(item_V, np.where(yes_V, yes_K[labeler_V], no_K[labeler_V]), n_items)
-        odds_I += np.log(share) - np.log1p(-share)
+        weight_V = np.where(yes_V, yes_K[labeler_V], no_K[labeler_V])
+        odds_I = np.log(share) - np.log1p(-share) + np.bincount(item_V, weight_V, n_items)
         new_I = 1 / (1 + np.exp(-np.clip(odds_I, -700, 700)))
         failures_K = np.bincount(labeler_V, new_I[item_V], n_labelers)
         marked_K = np.bincount(labeler_V, new_I[item_V] * yes_V, n_labelers)

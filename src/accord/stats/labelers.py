@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from accord.stats.agreement import tau_b
+from accord.stats.agreement import Figure, tau_b
+from accord.stats.consistency import Consistency, consistency, leave_one_out_tau, repeats
 from accord.stats.fitting import Fit, without_labeler
-from accord.stats.intervals import Interval, clustered_mean
+from accord.stats.intervals import Interval, bootstrap_sums
 from accord.stats.rankings import levels, mid_ranks
 from accord.types import Ranking
 
@@ -37,6 +38,10 @@ class LabelerRow:
     good. ``None`` where the order on the screen was not recorded."""
     agreement: Interval | None
     """Share of the labeler's strict votes that go with the consensus of the others alone."""
+    tau: Figure
+    """Mean tau-b with the others' mean Borda count: the same question, asked without the model."""
+    repeats: Consistency
+    """Agreement with their own earlier rankings, where prompts were given twice."""
     tie_share: float
     """Share of judged pairs called a tie."""
     fail_share: float
@@ -96,6 +101,8 @@ def labeler_rows(
         by_labeler[ranking.labeler].append(ranking)
     votes = fitted.table.votes
     shared_S = votes.judges() >= 2
+    apart = rng.spawn(1)[0]  # so that these figures move no other's draws
+    taus, twice = leave_one_out_tau(rankings, apart), repeats(rankings)
     rows = []
     for k, (labeler, own) in enumerate(by_labeler.items()):
         mine_V = votes.labeler_V == k
@@ -115,6 +122,8 @@ def labeler_rows(
                 reliability if learned else None,
                 position if learned and votes.lead_V[mine_V].any() else None,
                 _agreement_with_others(fitted, k, shared_S, rng) if overlap else None,
+                taus.get(labeler) or Figure(None, why="the labeler gave repeats only"),
+                consistency([pair for pair in twice if pair[0].labeler == labeler], apart),
                 float(weight_V[tied_V].sum() / weight_V.sum()) if len(weight_V) else 0.0,
                 sum(len(r.fails) for r in own) / max(1, sum(len(levels(r)) for r in own)),
                 first_share,
@@ -142,8 +151,10 @@ def _agreement_with_others(
         return None
     sites_V = votes.site_V[strict_V]
     credit_V = 0.5 + 0.5 * np.sign(d_S[sites_V]) * np.sign(votes.outcome_V[strict_V] - 0.5)
-    prompts_V = votes.pair_prompts()[sites_V].tolist()
-    return clustered_mean(credit_V, prompts_V, rng, votes.weight_V[strict_V], draws=500)
+    _, prompt_V = np.unique(votes.pair_prompts()[sites_V], return_inverse=True)
+    weight_V = votes.weight_V[strict_V]
+    sums_P2 = np.stack([np.bincount(prompt_V, weight_V * credit_V), np.bincount(prompt_V, weight_V)], axis=1)
+    return bootstrap_sums(sums_P2, [lambda sums_B2: sums_B2[:, 0] / sums_B2[:, 1]], rng, draws=500)[0]
 
 
 def _first_position(rankings: Sequence[Ranking]) -> tuple[float | None, float | None]:

@@ -152,6 +152,10 @@ class Ranking:
             )
 
 
+LATER: Mapping[str, Any] = {"protocol": "rank", "strength": None, "arm": "", "assignment": ""}
+"""Fields that rankings got later, and their defaults, which are not written: older ids and seals hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class Thumb:
     """A labeler's bare yes or no to one completion (an unpaired judgement)."""

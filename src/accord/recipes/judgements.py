@@ -45,6 +45,7 @@ def import_feedback(
     store.add_groups([group for group in groups if group[1]])
     store.add_rankings(feedback.rankings)
     store.add_thumbs(feedback.thumbs)
+    store.add_remarks(feedback.remarks)
     content = digest([[c.prompt.id, c.chosen.id, c.rejected.id, c.p_chosen] for c in feedback.comparisons])
     known = {each for run in store.runs("import", Status.DONE) for each in run.inputs}
     if feedback.comparisons and content not in known:  # a file read twice is there once
@@ -70,7 +71,11 @@ def export_feedback(
     store = workspace.store
     prompts = {prompt.id: prompt for prompt in store.prompts()}
     feedback = Feedback(
-        prompts, store.completions(), list(store.rankings(current=False)), list(store.thumbs(current=False))
+        prompts,
+        store.completions(),
+        list(store.rankings(current=False)),
+        list(store.thumbs(current=False)),
+        remarks=list(store.remarks()),
     )
     imported = [c for run in store.runs("import", Status.DONE) for c in store.comparisons(run.id)]
     feedback.comparisons.extend(imported)
@@ -98,11 +103,14 @@ def _unknown(stored: Sequence[Completion], read: Sequence[Completion]) -> list[C
 def agree(workspace: Workspace, config: AgreeConfig) -> tuple[Run, Consensus]:
     """The labelers' consensus: comparisons with probabilities, and what is known of each labeler.
 
+    A labeler's repeat of a ranking is left out, for it would count one judgement twice.
+
     Raises:
         DataError: there are no rankings.
     """
     store = workspace.store
-    rankings = list(store.rankings())
+    given = list(store.rankings())
+    rankings = [ranking for ranking in given if ranking.arm != "repeat"]
     if not rankings:
         raise DataError("the workspace has no rankings yet; import some with: accord import FILE")
     ids = list(dict.fromkeys(ranking.prompt_id for ranking in rankings))
@@ -113,6 +121,7 @@ def agree(workspace: Workspace, config: AgreeConfig) -> tuple[Run, Consensus]:
         store.add_comparisons(consensus.comparisons, record.run.id)
         record.metrics |= {
             "rankings": len(rankings),
+            "repeats": len(given) - len(rankings),
             "labelers": len(consensus.labelers),
             "comparisons": len(consensus.comparisons),
             "dropped": consensus.dropped,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, Table, insert, select
 
 from accord.errors import DataError
 from accord.store.tables import Row, plain, seal
-from accord.types import Completion, Message, Origin, Prompt, Ranking, Remark, Stop, Thumb, digest
+from accord.types import LATER, Completion, Message, Origin, Prompt, Ranking, Remark, Stop, Thumb, digest
 
 T = TypeVar("T")
 PAGE = 1000
@@ -35,8 +35,10 @@ def chunks(items: Iterable[T], size: int = PAGE) -> Iterator[list[T]]:
 
 def stream(connection: Connection, query: Select[Any]) -> Iterator[Row]:
     """Rows of ``query``, a page in memory at a time."""
-    for row in connection.execute(query, execution_options={"yield_per": PAGE}).mappings():
-        yield {str(name): value for name, value in row.items()}
+    result = connection.execute(query, execution_options={"yield_per": PAGE})
+    names = list(result.keys())
+    for row in result:
+        yield dict(zip(names, row, strict=True))
 
 
 def fetch(connection: Connection, table: Table, key: str, values: Iterable[str]) -> Iterator[Row]:
@@ -156,10 +158,6 @@ def to_completion(row: Mapping[str, Any], origin: Origin | None) -> Completion:
     return Completion(
         row["text"], tuple(row["ids"]), tuple(row["logprobs"]), Stop(row["stop"]), origin, row["id"]
     )
-
-
-LATER = {"protocol": "rank", "strength": None, "arm": "", "assignment": ""}
-"""Fields that rankings got later, and their defaults, which are not written: older ids and seals hold."""
 
 
 def ranking_row(ranking: Ranking) -> Row:

@@ -18,6 +18,8 @@ from accord.store import tables as t
 from accord.store.append_only import trigger_names
 from accord.store.database import Database, alembic_config
 from accord.store.lineage import content_hash
+from accord.store.state import STATE
+from accord.store.verify_state import check_state
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ def verify(database: Database, root: Path) -> list[Problem]:
         problems += _triggers(connection)
         broken = [problem for table in t.TABLES for problem in _seals(connection, table)]
         problems += broken
-        problems += [problem for table in t.TABLES for problem in _references(connection, table)]
+        problems += [problem for table in (*t.TABLES, *STATE) for problem in _references(connection, table)]
+        problems += [Problem(*finding) for finding in check_state(connection)]
         if not broken:  # what follows reads rows as records, which an altered row need not be
             problems += _judgements(connection)
             problems += _artefacts(connection, root)
@@ -101,8 +104,8 @@ def _dangling(
     connection: Connection, table: Table, column: Column[Any], target: Column[Any]
 ) -> Iterator[Problem]:
     parent = target.table.alias("parent")
-    found = select(parent.c.seq).where(parent.c[target.name] == column).exists()
-    name = table.c.id if "id" in table.c else table.c.seq
+    found = select(parent.c[target.name]).where(parent.c[target.name] == column).exists()
+    name = table.c.id if "id" in table.c else next(iter(table.primary_key))
     for id, value in connection.execute(select(name, column).where(column.is_not(None), ~found)):
         yield Problem(table.name, str(id), f"{column.name} {value!r} is not in {target.table.name}")
 

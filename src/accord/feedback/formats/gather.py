@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from accord.errors import DataError
-from accord.types import Comparison, Completion, Message, Prompt, Ranking, Thumb, digest
+from accord.types import Comparison, Completion, Message, Prompt, Ranking, Remark, Thumb, digest
 
 ANONYMOUS = "imported"
 """The labeler of rows that name none."""
@@ -69,6 +69,8 @@ class Feedback:
     """Rows skipped (only with ``on_error="skip"``)."""
     notes: Mapping[str, int] = field(default_factory=dict)
     """What was read and not used, or changed, with the number of rows."""
+    remarks: list[Remark] = field(default_factory=list)
+    """Skips and flags; only events hold them."""
 
     def describe(self) -> str:
         """The counts in one line, with every reason for which something was skipped or changed."""
@@ -78,6 +80,7 @@ class Feedback:
             "completions": sum(map(len, self.completions.values())),
             "rankings": len(self.rankings),
             "thumbs": len(self.thumbs),
+            "remarks": len(self.remarks),
             "comparisons": len(self.comparisons),
             "skipped": len(self.problems),
         }
@@ -95,6 +98,7 @@ class Collector:
         self._completions: dict[str, dict[str, Completion]] = {}
         self.rankings: list[Ranking] = []
         self.thumbs: list[Thumb] = []
+        self.remarks: list[Remark] = []
         self.comparisons: list[Comparison] = []
         self.notes: Counter[str] = Counter()
 
@@ -155,6 +159,7 @@ class Collector:
             rows=rows,
             problems=problems,
             notes=dict(self.notes),
+            remarks=self.remarks,
         )
 
 

@@ -45,7 +45,8 @@ def write_feedback(
     Pair formats write ``comparisons`` where given (a consensus), else every pair that a ranking
     decides, a row for each labeler, and ``feedback.comparisons``. A tie (p_chosen = 0.5) is left out
     unless ``ties="keep"``: trainers that read ``chosen`` and ``rejected`` alone would take it for a
-    preference. Superseded rankings and thumbs are left out, save from events.
+    preference. A labeler's repeat of a ranking gives no pairs, for it would count them twice. Superseded
+    rankings and thumbs are left out, save from events.
 
     trl-unpaired writes thumbs, and FAIL as false. It never makes the better one of a pair *good* or
     the worse one *bad*: the better of two poor completions is still poor, and a trainer such as KTO
@@ -76,7 +77,12 @@ def write_feedback(
         elif known is Format.TRL_UNPAIRED:
             rows = _unpaired_rows(texts, rankings, thumbs, file_kind(path))
         else:
-            made = [*_pairs(texts, rankings), *feedback.comparisons] if comparisons is None else comparisons
+            if comparisons is None:
+                once = [ranking for ranking in rankings if ranking.arm != "repeat"]
+                left_out["repeats of a labeler's own ranking"] += len(rankings) - len(once)
+                made: Sequence[Comparison] = [*_pairs(texts, once), *feedback.comparisons]
+            else:
+                made = comparisons
             kept = [pair for pair in made if ties == "keep" or pair.p_chosen > 0.5]
             left_out["ties"] += len(made) - len(kept)
             rows = _pair_rows(kept, known, file_kind(path), left_out if on_error == "skip" else None)

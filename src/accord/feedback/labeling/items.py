@@ -48,7 +48,7 @@ def next_repeat(connection: Connection, labeler: str, number: int, config: Label
     ):
         found = connection.execute(query.limit(1)).first()
         if found is not None:
-            return _item("repeat", found.prompt_id, found.shown)
+            return _item("repeat", found.prompt_id, found.shown, config)
     return None
 
 
@@ -128,8 +128,15 @@ def _unmet(connection: Connection, labeler: str, purpose: str, config: LabelConf
     row = min(found, key=lambda row: uniform(purpose, labeler, row["prompt_id"]))
     tiers = [*row["tiers"], *([row["fails"]] if row["fails"] else [])]
     ids = [id for tier in tiers for id in tier]
-    return _item(purpose, row["prompt_id"], [ids[0], ids[-1]] if config.protocol == "pair" else ids)
+    return _item(purpose, row["prompt_id"], [ids[0], ids[-1]] if config.protocol == "pair" else ids, config)
 
 
-def _item(purpose: str, prompt_id: str, shown: list[str]) -> Row:
-    return {"queue_id": None, "prompt_id": prompt_id, "purpose": purpose, "arm": purpose, "shown": shown}
+def _item(purpose: str, prompt_id: str, shown: list[str], config: LabelConfig) -> Row:
+    return {
+        "queue_id": None,
+        "prompt_id": prompt_id,
+        "purpose": purpose,
+        "arm": purpose,
+        "criterion": config.criterion,
+        "shown": shown,
+    }

@@ -13,22 +13,30 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, Select, case, exists, insert, literal, select, update
+from sqlalchemy import Connection, Select, case, exists, func, insert, select, update
 
 from accord.errors import DataError
 from accord.feedback.labeling.chance import shuffled, uniform
 from accord.feedback.labeling.config import LabelConfig
-from accord.feedback.labeling.items import next_gold, next_quiz, next_repeat
+from accord.feedback.labeling.items import grade_quiz, next_gold, next_quiz, next_repeat
+from accord.feedback.labeling.leases import (
+    LABEL,
+    Row,
+    change,
+    close,
+    one,
+    own,
+    release_expired,
+    renew,
+    retake,
+)
 from accord.store import facts, tables
 from accord.store import rows as r
 from accord.store import state as t
 from accord.store.store import Store
 from accord.types import Completion, Prompt, Ranking, Stop
 
-LABEL = literal("label", literal_execute=True)
-LEASED = literal("leased", literal_execute=True)
-# as literals, not parameters: only then do the partial indices of store.state serve
-Row = dict[str, Any]
+MEASURES = ("repeat", "gold", "quiz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +64,18 @@ def fill(store: Store, config: LabelConfig) -> int:
     A prompt needs two different completions (one, to vote on or to edit); of more than the screen
     holds, a sample is drawn. Gold prompts are no tasks. Call it again when prompts were added.
     """
-    with store.database.write() as connection:
-        new = _new_prompts(connection, config)
-        made = []
-        for chunk in r.chunks(new):
-            for prompt_id, completions in _choices(connection, chunk, config):
-                made.append(_task(prompt_id, completions, config))
-        for rows in r.chunks(made):
-            connection.execute(insert(t.queue), rows)
-    return len(made)
+    with store.database.read() as connection:  # no writer waits while prompts are looked through
+        chunks = list(r.chunks(_new_prompts(connection, config)))
+    made = 0
+    for chunk in chunks:
+        with store.database.write() as connection:
+            known = _have_tasks(connection, chunk, config.criterion)
+            new = [prompt_id for prompt_id in chunk if prompt_id not in known]
+            tasks = [_task(id, ids, config) for id, ids in _choices(connection, new, config)]
+            if tasks:
+                connection.execute(insert(t.queue), tasks)
+            made += len(tasks)
+    return made
 
 
 def _new_prompts(connection: Connection, config: LabelConfig) -> list[str]:
@@ -75,6 +86,13 @@ def _new_prompts(connection: Connection, config: LabelConfig) -> list[str]:
         s = tables.splits.c
         query = query.join(tables.splits, s.prompt_id == p.id).where(s.split == config.split)
     return list(connection.execute(query).scalars())
+
+
+def _have_tasks(connection: Connection, prompt_ids: Sequence[str], criterion: str) -> set[str]:
+    q, g = t.queue.c, t.gold.c
+    tasks = select(q.prompt_id).where(q.prompt_id.in_(prompt_ids), q.criterion == criterion)
+    golds = select(g.prompt_id).where(g.prompt_id.in_(prompt_ids))
+    return {*connection.execute(tasks).scalars(), *connection.execute(golds).scalars()}
 
 
 def _choices(
@@ -155,14 +173,12 @@ def set_gold(
         "fails": list(answer.fails),
         "quiz": quiz,
     }
-    q = t.queue.c
     with store.database.write() as connection:
         facts.check_completions(connection, [r.ranking_row(answer)])
         changed = connection.execute(update(t.gold).where(t.gold.c.prompt_id == prompt_id).values(**values))
         if not changed.rowcount:
             connection.execute(insert(t.gold).values(prompt_id=prompt_id, **values))
-        # it is a task no longer: who meets it as gold must not have met it before
-        connection.execute(update(t.queue).where(q.prompt_id == prompt_id).values(wanted=q.taken))
+        close(connection, prompt_id)  # who meets it as gold must not have met it before
 
 
 def claim(store: Store, labeler: str, config: LabelConfig, now: float) -> Assignment | None:
@@ -178,7 +194,7 @@ def claim(store: Store, labeler: str, config: LabelConfig, now: float) -> Assign
         if quiz is not None:
             row = _held(connection, labeler)
             if row is not None:
-                row = _renew(connection, row, now, now + 60 * config.lease_minutes)
+                row = renew(connection, row, now, 60 * config.lease_minutes)
             else:
                 release_expired(connection, now)
                 row = _next(connection, labeler, config, quiz, now)
@@ -204,43 +220,45 @@ def _held(connection: Connection, labeler: str) -> Row | None:
     )
 
 
-def _renew(connection: Connection, row: Row, now: float, expires_at: float) -> Row:
-    return change(connection, row, state="leased", leased_at=now, expires_at=expires_at)
-
-
 def _next(connection: Connection, labeler: str, config: LabelConfig, quiz: str, now: float) -> Row | None:
     a = t.assignments.c
-    last = select(a.number).where(a.labeler == labeler).order_by(a.number.desc()).limit(1)
-    number = (connection.execute(last).scalar() or 0) + 1
+    lease = 60 * config.lease_minutes
+    mine = select(t.assignments).where(a.labeler == labeler)
+    number = (connection.execute(select(func.max(a.number)).where(a.labeler == labeler)).scalar() or 0) + 1
     item = None
     if config.ranks:
+        left = one(connection, mine.where(a.state == "expired", a.purpose.in_(MEASURES)).limit(1))
+        if left is not None:  # nobody else can answer it
+            return renew(connection, left, now, lease)
         if quiz == "open":
             item = next_quiz(connection, labeler, config)
+            if item is None and grade_quiz(connection, labeler, config) == "failed":
+                return None
         item = item or next_repeat(connection, labeler, number, config)
         item = item or next_gold(connection, labeler, number, config)
+    item = item or _open_task(connection, labeler, number, config)
     if item is None:
-        item = _open_task(connection, labeler, number, config)
-        if item is None:
-            return None
+        return None
+    if item["queue_id"] is not None:
         take = update(t.queue).where(t.queue.c.id == item["queue_id"])
         connection.execute(take.values(taken=t.queue.c.taken + 1))
-        earlier = one(
-            connection,
-            select(t.assignments).where(
-                a.queue_id == item["queue_id"], a.labeler == labeler, a.purpose == LABEL
-            ),
-        )
-        if earlier is not None:
-            return _renew(connection, earlier, now, now + 60 * config.lease_minutes)
+        left = one(connection, mine.where(a.queue_id == item["queue_id"], a.purpose == LABEL))
+        if left is not None:
+            return renew(connection, left, now, lease, arm=item["arm"])
+    return _lease(connection, labeler, number, item, now, now + lease)
+
+
+def _lease(
+    connection: Connection, labeler: str, number: int, item: Row, now: float, expires_at: float
+) -> Row:
     id = uuid4().hex
     row = {
         "id": id,
         "labeler": labeler,
         "number": number,
-        "criterion": config.criterion,
         "state": "leased",
         "leased_at": now,
-        "expires_at": now + 60 * config.lease_minutes,
+        "expires_at": expires_at,
         "draft": None,
         "draft_revision": 0,
         "feedback_id": None,
@@ -280,41 +298,6 @@ def _best_open(labeler: str, criterion: str, reserved: bool) -> Select[Any]:
     )
 
 
-def release_expired(connection: Connection, now: float) -> int:
-    """Give back the places of leases that ended; returns how many ended.
-
-    A task that was taken back and not answered anew is submitted as before: its ranking stands.
-    """
-    a = t.assignments.c
-    ended = select(t.assignments).where(a.state == LEASED, a.expires_at <= now)
-    rows = list(r.stream(connection, ended))
-    for row in rows:
-        if row["feedback_id"] is None:
-            change(connection, row, state="expired")
-            count(connection, row, taken=-1)
-        else:
-            change(connection, row, state="submitted")
-            count(connection, row, done=1)
-    return len(rows)
-
-
-def retake(connection: Connection, row: Row) -> bool:
-    """Take a place of the row's task again, for a lease that ended; whether there was one."""
-    if row["purpose"] != "label":
-        return True
-    q = t.queue.c
-    free = update(t.queue).where(q.id == row["queue_id"], q.taken < q.wanted)
-    return connection.execute(free.values(taken=q.taken + 1)).rowcount == 1
-
-
-def count(connection: Connection, row: Row, taken: int = 0, done: int = 0) -> None:
-    """Change the counts of the row's task, if the row is one of the labelers it asked for."""
-    q = t.queue.c
-    if row["purpose"] == "label" and row["arm"] != "surplus":
-        values = {"taken": q.taken + taken, "done": q.done + done}
-        connection.execute(update(t.queue).where(q.id == row["queue_id"]).values(**values))
-
-
 def save_draft(
     store: Store, labeler: str, assignment_id: str, draft: Mapping[str, Any], revision: int, now: float
 ) -> int:
@@ -328,22 +311,13 @@ def save_draft(
         row = own(connection, labeler, assignment_id)
         if row["state"] in ("submitted", "skipped"):
             return row["draft_revision"]
-        if row["state"] == "leased" or retake(connection, row):
-            row = _renew(connection, row, now, now + row["expires_at"] - row["leased_at"])
+        held = row if row["state"] == "leased" else retake(connection, row)
+        if held is not None:
+            row = renew(connection, held, now, row["expires_at"] - row["leased_at"])
         if revision > row["draft_revision"]:
             kept = tables.plain(draft, "draft")
             row = change(connection, row, draft=kept, draft_revision=revision)
         return row["draft_revision"]
-
-
-def own(connection: Connection, labeler: str, assignment_id: str) -> Row:
-    """The labeler's assignment. Another's and an unknown one are the same :class:`DataError`."""
-    a = t.assignments.c
-    if "\x00" not in assignment_id and assignment_id.isprintable():
-        row = one(connection, select(t.assignments).where(a.id == assignment_id, a.labeler == labeler))
-        if row is not None:
-            return row
-    raise DataError(f"assignment {assignment_id!r:.60} is not one of yours; open your task anew")
 
 
 def load(store: Store, row: Row) -> Assignment:
@@ -369,16 +343,3 @@ def load(store: Store, row: Row) -> Assignment:
         row["draft_revision"],
         answer,
     )
-
-
-def one(connection: Connection, query: Select[Any]) -> Row | None:
-    """The only row of ``query``, as a dict."""
-    found = connection.execute(query).mappings().first()
-    return None if found is None else {str(name): value for name, value in found.items()}
-
-
-def change(connection: Connection, row: Row, **values: Any) -> Row:
-    """Write ``values`` into an assignment; returns it as it is now."""
-    where: ColumnElement[bool] = t.assignments.c.id == row["id"]
-    connection.execute(update(t.assignments).where(where).values(**values))
-    return {**row, **values}

@@ -18,8 +18,10 @@ from accord.errors import DataError
 from accord.feedback.labeling.answers import Answer, to_feedback
 from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.items import grade_quiz
-from accord.feedback.labeling.queue import Assignment, Row, change, count, load, may_label, one, own, retake
+from accord.feedback.labeling.leases import SURPLUS, Row, change, count, one, own, renew, retake
+from accord.feedback.labeling.queue import Assignment, load, may_label
 from accord.feedback.labeling.settle import Trust, is_settled, read_trust
+from accord.feedback.labeling.webhooks import announce
 from accord.store import facts, tables
 from accord.store import rows as r
 from accord.store import state as t
@@ -70,17 +72,19 @@ def submit(
         row = own(connection, labeler, assignment_id)
         if row["state"] == "submitted":
             raise DataError(f"assignment {assignment_id!r} is submitted; take it back to change the answer")
-        if row["state"] != "leased" and not retake(connection, row):
-            row = change(connection, row, arm="surplus")
+        if row["state"] != "leased":
+            row = retake(connection, row) or change(connection, row, arm=SURPLUS)
+        before = row["feedback_id"]
         ids = _store(connection, to_feedback(row, answer, guidelines, config))
         row = change(connection, row, state="submitted", feedback_id=ids[0], submitted_at=now)
         count(connection, row, done=1)
         _receive(connection, key, row, config.protocol, content, ids, now)
+        _announce_label(connection, row, ids, before, now)
         if row["purpose"] == "quiz":
             grade_quiz(connection, labeler, config)
         elif row["purpose"] == "label":
-            _ask_another(connection, row, config, trust)
-    return Receipt(key, tuple(ids), surplus=row["arm"] == "surplus")
+            _finish(connection, row, config, trust, now)
+    return Receipt(key, tuple(ids), surplus=row["arm"] == SURPLUS)
 
 
 def _known(connection: Connection, labeler: str, key: str, content: str) -> Receipt | None:
@@ -93,7 +97,7 @@ def _known(connection: Connection, labeler: str, key: str, content: str) -> Rece
     if row["labeler"] != labeler or row["content"] != content:
         raise DataError(f"the key {key!r} was used for another submission; give each one its own")
     arm = connection.execute(select(t.assignments.c.arm).where(t.assignments.c.id == row["assignment_id"]))
-    return Receipt(key, tuple(row["feedback_ids"]), True, arm.scalar() == "surplus")
+    return Receipt(key, tuple(row["feedback_ids"]), True, arm.scalar() == SURPLUS)
 
 
 def _store(connection: Connection, given: tuple[list[Completion], list[Ranking], list[Thumb]]) -> list[str]:
@@ -121,16 +125,39 @@ def _receive(
     connection.execute(insert(t.submissions), [values])
 
 
-def _ask_another(connection: Connection, row: Row, config: LabelConfig, trust: Trust) -> None:
-    """Want one more labeler of a task whose answers are in and do not settle it."""
+def _announce_label(
+    connection: Connection, row: Row, ids: Sequence[str], before: str | None, now: float
+) -> None:
+    payload = {
+        "feedback": list(ids),
+        "assignment": row["id"],
+        "prompt": row["prompt_id"],
+        "labeler": row["labeler"],
+        "criterion": row["criterion"],
+        "arm": row["arm"],
+    }
+    if before is None:
+        announce(connection, "label.created", payload, now)
+    else:
+        announce(connection, "label.superseded", {**payload, "supersedes": before}, now)
+
+
+def _finish(connection: Connection, row: Row, config: LabelConfig, trust: Trust, now: float) -> None:
+    """Where a task's answers are all in: want one more, if they do not settle it; else tell who listens."""
     q = t.queue.c
     task = one(connection, select(t.queue).where(q.id == row["queue_id"]))
-    if task is None or not config.adaptive or not config.ranks:
+    if task is None or task["done"] < task["wanted"]:
         return
-    if task["done"] < task["wanted"] or task["wanted"] >= config.overlap:
-        return
-    if not is_settled(connection, task, trust, config.certain):
-        connection.execute(update(t.queue).where(q.id == task["id"]).values(wanted=q.wanted + 1))
+    if config.adaptive and config.ranks and task["done"] and task["wanted"] < config.overlap:
+        golden = select(t.gold.c.prompt_id).where(t.gold.c.prompt_id == row["prompt_id"])
+        if not is_settled(connection, task, trust, config.certain) and not one(connection, golden):
+            connection.execute(update(t.queue).where(q.id == task["id"]).values(wanted=q.wanted + 1))
+            return
+    matter = {"prompt": task["prompt_id"], "criterion": task["criterion"], "labelers": task["done"]}
+    announce(connection, "prompt.complete", matter, now)
+    unfinished = select(q.id).where(q.criterion == task["criterion"], q.done < q.wanted).limit(1)
+    if one(connection, unfinished) is None:
+        announce(connection, "queue.complete", {"criterion": task["criterion"]}, now)
 
 
 def take_back(store: Store, labeler: str, config: LabelConfig, now: float) -> Assignment | None:
@@ -145,8 +172,7 @@ def take_back(store: Store, labeler: str, config: LabelConfig, now: float) -> As
         row = one(connection, last.order_by(a.submitted_at.desc(), a.number.desc()).limit(1))
         if row is None or quiz is None or (row["purpose"] == "quiz" and quiz != "open"):
             return None
-        expires_at = now + 60 * config.lease_minutes
-        row = change(connection, row, state="leased", leased_at=now, expires_at=expires_at)
+        row = renew(connection, row, now, 60 * config.lease_minutes)
         count(connection, row, done=-1)
     return load(store, row)
 

@@ -148,9 +148,9 @@ def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 
 def share(figure: Mapping[str, float], digits: int = 2, sign: str = "") -> str:
-    """A value with its interval."""
+    """A value with its interval below it."""
     low, high = (f"{figure[end]:{sign}.{digits}f}" for end in ("low", "high"))
-    return f"{figure['value']:{sign}.{digits}f} [{low}, {high}]"
+    return f"{figure['value']:{sign}.{digits}f}<br>[{low},&nbsp;{high}]"
 
 
 def agreement_row(name: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
@@ -160,7 +160,7 @@ def agreement_row(name: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
         if figure["interval"] is None:
             cells.append(f"{NONE}: {figure['why']}")
             continue
-        chance = f", chance {figure['chance']:.2f}" if figure["chance"] is not None else ""
+        chance = f"<br>chance&nbsp;{figure['chance']:.2f}" if figure["chance"] is not None else ""
         cells.append(share(figure["interval"]) + chance)
     taus = figures.get("leave_one_out_tau")
     cells.append(", ".join(f"{taus[k]:.2f}" for k in ("least", "median", "greatest")) if taus else "no names")
@@ -172,7 +172,7 @@ def difference(figure: Mapping[str, float], more_is_better: bool = True, digits:
     verdict = "not shown"
     if figure["low"] > 0 or figure["high"] < 0:
         verdict = "**better**" if (figure["low"] > 0) == more_is_better else "**worse**"
-    return f"{share(figure, digits, '+')}, {verdict}"
+    return f"{share(figure, digits, '+')}<br>{verdict}"
 
 
 def held_out_row(name: str, held: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -245,6 +245,8 @@ def draw(data: Mapping[str, Any]) -> None:
             axes.fill_between(ballots, low, high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(ballots, value, color=colour, label=method)
         axes.set_xscale("log")
+        axes.set_xticks(ballots, [str(n) for n in ballots])
+        axes.minorticks_off()
         axes.set_xlabel("ballots a task")
         axes.set_ylabel("pair accuracy")
         axes.legend(loc="lower right", fontsize=8.5)

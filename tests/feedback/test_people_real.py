@@ -141,8 +141,8 @@ def test_a_difference_is_called_what_it_is():
     def told(low, value, high, **more):
         return docs_people.difference({"low": low, "value": value, "high": high}, **more)
 
-    assert told(0.01, 0.02, 0.03) == "+0.020 [+0.010, +0.030], **better**"
-    assert told(-0.03, -0.02, -0.01) == "-0.020 [-0.030, -0.010], **worse**"
+    assert told(0.01, 0.02, 0.03) == "+0.020<br>[+0.010,&nbsp;+0.030]<br>**better**"
+    assert told(-0.03, -0.02, -0.01) == "-0.020<br>[-0.030,&nbsp;-0.010]<br>**worse**"
     assert told(-0.03, -0.02, -0.01, more_is_better=False).endswith("**better**")
     assert told(0.0, 0.01, 0.02).endswith("not shown")
     assert told(-0.01, 0.01, 0.02).endswith("not shown")

@@ -6,6 +6,9 @@ import pytest
 from accord.errors import DataError
 from accord.stats.agreement import agreement
 from accord.stats.consistency import consistency, leave_one_out_tau, repeats
+from accord.stats.fitting import assume
+from accord.stats.labelers import labeler_rows
+from accord.stats.rankings import ranking_table
 from accord.types import Ranking
 
 RNG = np.random.default_rng
@@ -113,3 +116,21 @@ def test_a_labeler_against_the_others_stands_out():
             rankings.append(_rank(f"p{n}", k, " ".join(order[::-1] if k == "z" else order)))
     got = leave_one_out_tau(rankings, rng)
     assert got["z"].interval.high < 0 < min(got[k].interval.low for k in "wxy")
+
+
+def test_rows_of_labelers_hold_both_and_ask_no_model():
+    prompts = [f"p{n}" for n in range(12)]
+    rankings = [_rank(p, k, "a b c") for p in prompts for k in "wx"]
+    rankings += [_rank(p, "z", "c b a") for p in prompts]
+    rankings += [_rank(p, "x", "a c b", arm="repeat") for p in prompts[:4]]
+    rows = {
+        row.labeler: row
+        for row in labeler_rows(
+            assume(ranking_table(rankings), 3.0, 0.5), rankings, {p: {} for p in prompts}, False, RNG(0)
+        )
+    }
+    assert rows["z"].tau.interval.value == -1
+    assert rows["w"].tau.interval is None  # x and z cancel out
+    assert rows["x"].repeats.tau.interval.value == pytest.approx(1 / 3)
+    assert rows["x"].repeats.exact.interval.n == 4
+    assert "no prompt was ranked twice" in rows["z"].repeats.tau.why

@@ -42,7 +42,7 @@ def repeats(rankings: Iterable[Ranking]) -> list[tuple[Ranking, Ranking]]:
             first[key] = ranking
         elif key in first:
             found.append((first[key], ranking))
-    return found
+    return sorted(found, key=lambda pair: (pair[0].labeler, pair[0].prompt_id))
 
 
 def consistency(

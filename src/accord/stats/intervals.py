@@ -57,7 +57,7 @@ def bootstrap(
 
 
 def bootstrap_sums(
-    sums_RF: Array,
+    sums: ArrayLike,
     statistics: Sequence[Callable[[Array], Array]],
     rng: np.random.Generator,
     draws: int = DRAWS,
@@ -65,9 +65,10 @@ def bootstrap_sums(
 ) -> list[Interval]:
     """Percentile intervals of several statistics of the units' summed features, resampled once for all.
 
-    ``sums_RF`` holds what each unit adds; each statistic maps the sums over the drawn units, (B, F), to its
+    ``sums`` (R, F) holds what each unit adds; each statistic maps the sums over the drawn units, (B, F), to its
     values (B). For many units and several statistics several times faster than :func:`bootstrap`.
     """
+    sums_RF = np.asarray(sums, np.float64)
     n = len(sums_RF)
     if n < 1:
         raise DataError("no rows to take an interval of; pass at least one")

@@ -65,7 +65,7 @@ def bootstrap_sums(
 ) -> list[Interval]:
     """Percentile intervals of several statistics of the units' summed features, resampled once for all.
 
-    ``sums`` (R, F) holds what each unit adds; each statistic maps the sums over the drawn units, (B, F), to its
+    ``sums`` (R, F) holds what each unit adds; each statistic maps the sums over drawn units, (B, F), to its
     values (B). For many units and several statistics several times faster than :func:`bootstrap`.
     """
     sums_RF = np.asarray(sums, np.float64)

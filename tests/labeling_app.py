@@ -105,11 +105,11 @@ def acknowledge(project: Project, program: TestClient) -> TestClient:
     return program
 
 
-def addresses(routes) -> Iterator[tuple[str, str]]:
+def addresses(routes, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Every method and path pattern that the app answers, those left out of the API's schema too."""
     for route in routes:
-        included = getattr(route, "original_router", None)
+        included = getattr(route, "original_router", None)  # newer versions of FastAPI keep routers nested
         if included is not None:
-            yield from addresses(included.routes)
+            yield from addresses(included.routes, prefix + route.include_context.prefix)
         for method in sorted(getattr(route, "methods", None) or ()):
-            yield method, route.path
+            yield method, prefix + route.path

@@ -3,14 +3,17 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from accord.cli import main
+from accord.feedback.labeling import people
 from accord.lm.tiny import write_tiny
 from accord.workspace import Workspace
 
@@ -223,3 +226,76 @@ def test_help_and_version(run):
     assert "accord align" in run("--help")[1]
     assert "--kl-target" in run("align", "--help")[1]
     assert run("--version")[1].startswith("accord ")
+
+
+# -- the labelling app -------------------------------------------------------------------------
+
+
+def test_label_says_what_is_missing(run, tmp_path):
+    folder = tmp_path / "w"
+    assert run("init", folder)[0] == 0
+    code, _, err = run("label", "-w", folder)
+    assert code == 2
+    assert "nothing can be labelled" in err
+    assert "accord import" in err
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "why?"}\n')
+    run("import", tmp_path / "prompts.jsonl", "-w", folder)
+    code, _, err = run("label", "-w", folder)
+    assert (code, "accord sample" in err) == (2, True)
+
+
+def test_label_says_when_the_port_is_taken(run, workspace, tmp_path):
+    run("import", tmp_path / "pairs.jsonl", "-w", workspace)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        code, _, err = run("label", "-w", workspace, "--port", port)
+    assert code == 2
+    assert f"port {port} is taken" in err
+    code, _, err = run("label", "-w", workspace, "--host", "203.0.113.7", "--port", 0)
+    assert (code, "cannot listen on 203.0.113.7" in err) == (2, True)
+
+
+def test_label_lets_people_in_by_links_and_programs_by_tokens(run, workspace):
+    w = ("-w", workspace, "--json")
+    code, out, _ = run("label", "invite", "--uses", 3, "--url", "https://labels.example.org/", *w)
+    assert code == 0
+    given = figures(out)
+    assert given["link"].startswith("https://labels.example.org/join/accord-invite-")
+    assert (given["role"], given["uses"], given["days"]) == ("labeler", 3, 7.0)
+    (workspace / "accord.toml").write_text("[label]\nport = 9999\n")
+    assert figures(run("label", "invite", *w)[1])["link"].startswith("http://localhost:9999/join/")
+    assert run("label", "token", "bot", *w)[0] == 2
+    token = figures(run("label", "token", "bot", "--role", "labeler", *w)[1])["token"]
+    store = Workspace.open(workspace).store
+    assert people.person_of_token(store, token, time.time()).name == "bot"
+    assert figures(run("label", "token", "bot", *w)[1])["token"] != token
+    code, _, err = run("label", "token", "bot", "--role", "owner", *w)
+    assert (code, "is a labeler, not" in err) == (2, True)
+    link = figures(run("label", "link", "bot", *w)[1])["link"].rsplit("/", 1)[-1]
+    assert people.invitation(store, link, time.time()).person.name == "bot"
+    for bad in (("link", "nobody"), ("invite", "bob"), ("invite", "--uses", 0)):
+        assert run("label", *bad, *w)[0] == 2
+    assert [each.name for each in people.people(store)] == ["bot"]
+
+
+def test_label_serves_until_it_is_interrupted(workspace, tmp_path, run):
+    """As people do: start it, open the owner's link, look at the project, stop it."""
+    run("import", tmp_path / "pairs.jsonl", "-w", workspace)
+    command = [sys.executable, "-m", "accord.cli", "label", "-w", str(workspace), "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            opened = json.loads(server.stdout.readline())
+            assert opened["prompts"] == 30
+            with httpx.Client(base_url=opened["address"], timeout=60) as browser:
+                entered = browser.post(opened["owner"])
+                assert (entered.status_code, entered.headers["location"]) == (303, "/")
+                assert "server" not in entered.headers
+                page = browser.get("/owner", headers={"accept": "text/html"})
+                assert page.status_code == 200
+            server.send_signal(signal.SIGINT)
+            _, err = server.communicate(timeout=60)
+        finally:
+            server.kill()
+    assert server.returncode == 0, err
+    assert "stopped" in err
+    assert "Traceback" not in err

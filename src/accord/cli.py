@@ -160,6 +160,82 @@ def export(argv: Sequence[str]) -> Verb:
     return verb
 
 
+def label(argv: Sequence[str]) -> Verb:
+    """People rank completions in their browsers; also `label invite`, `label link`, `label token`."""
+    from accord.feedback.labeling.config import LabelConfig
+    from accord.recipes import labeling
+
+    if argv[:1] in (["invite"], ["link"], ["token"]):
+        return _label_access(argv)
+
+    def verb(
+        config: Flat[LabelConfig] = _defaults(argv, "label", LabelConfig),
+        workspace: Folder = HERE,
+        url: str = "",
+        wait: bool = False,
+        json: bool = False,
+    ) -> int:
+        """Serve the labelling app until Ctrl-C.
+
+        `accord label invite` makes a link by which labelers join, `accord label link NAME` one that signs a
+        person in, `accord label token NAME` a token for programs.
+
+        Args:
+            workspace: Any folder in the workspace.
+            url: The address people reach the app by, such as https://labels.example.org behind a proxy.
+            wait: Start with nothing to label too; tasks appear as completions come.
+            json: Print one JSON object when it listens.
+        """
+
+        def opened(opening: labeling.Opening) -> None:
+            figures = {"address": opening.address, "prompts": opening.tasks, "owner": opening.owner_link}
+            _print(figures, json)
+            sys.stdout.flush()
+            err.print("open the owner's link (good once, for an hour) and invite labelers; Ctrl-C stops")
+
+        labeling.serve(Workspace.open(workspace), config, opened, url=url, wait=wait)
+        err.print("stopped; every label that was acknowledged is kept")
+        return 0
+
+    return verb
+
+
+def _label_access(argv: Sequence[str]) -> Verb:
+    from accord.feedback.labeling.config import LabelConfig
+    from accord.recipes.labeling import access
+
+    config = _defaults(argv, "label", LabelConfig)
+
+    def verb(
+        action: tyro.conf.Positional[Literal["invite", "link", "token"]],
+        name: tyro.conf.Positional[str] = "",
+        workspace: Folder = HERE,
+        role: Literal["labeler", "reviewer", "owner"] | None = None,
+        uses: int = 1,
+        days: float | None = None,
+        url: str = "",
+        json: bool = False,
+    ) -> int:
+        """Let people or programs into the labelling app.
+
+        Args:
+            action: invite: a link by which people join. link: one that signs NAME in, once, within an hour.
+                token: for programs that act as NAME (/api/docs of the app tells how).
+            name: The person; none for an invitation.
+            workspace: Any folder in the workspace.
+            role: invite: what they become, labeler unless given. token: make the person if there is none.
+            uses: invite: how many people may join by the link.
+            days: How long it is good; 7 for an invitation and no end for a token, unless given.
+            url: The address people reach the app by, unless it is the one of accord.toml.
+            json: Print one JSON object.
+        """
+        opened = Workspace.open(workspace)
+        _print(access(opened, config, action, name, role=role, uses=uses, days=days, url=url), json)
+        return 0
+
+    return verb
+
+
 def agree(argv: Sequence[str]) -> Verb:
     """The labelers' consensus: comparisons with probabilities, and a table of the labelers."""
     from accord.feedback.consensus import AgreeConfig
@@ -357,6 +433,7 @@ VERBS: Mapping[str, Callable[[Sequence[str]], Verb]] = {
     "init": init,
     "import": import_,
     "sample": sample,
+    "label": label,
     "agree": agree,
     "reward": reward,
     "align": align,
@@ -384,10 +461,11 @@ def _defaults(argv: Sequence[str], step: str, config: type[C]) -> C:
 def _step_configs() -> dict[str, type[Config]]:
     """The config class behind each section of accord.toml, for the comments of a new one."""
     from accord.feedback.consensus import AgreeConfig
+    from accord.feedback.labeling.config import LabelConfig
     from accord.recipes.steps import AlignStepConfig, EvaluateStepConfig, SampleConfig
     from accord.reward.train import RewardConfig
 
-    return {"sample": SampleConfig, "agree": AgreeConfig, "reward": RewardConfig,
+    return {"sample": SampleConfig, "label": LabelConfig, "agree": AgreeConfig, "reward": RewardConfig,
             "align": AlignStepConfig, "evaluate": EvaluateStepConfig}  # fmt: skip
 
 

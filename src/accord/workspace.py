@@ -60,6 +60,7 @@ class Workspace:
         self.settings = settings
         self.models = path / "models"
         self.runs = path / "runs"
+        self._guidelines = ("", "")
         self.store = Store(database_url(settings.database, path), path, create=create)
 
     @classmethod
@@ -108,8 +109,15 @@ class Workspace:
         file = self.path / GUIDELINES
         if not file.is_file():
             raise StoreError(f"{file} is missing; labelers need it: restore or write it")
-        text = file.read_text(encoding="utf-8")
-        return self.store.add_guidelines(text), text
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise StoreError(f"{file} is not UTF-8 ({error}); save it as UTF-8") from None
+        version, known = self._guidelines
+        if text != known or not version:  # each page asks, and only a change is written
+            version = self.store.add_guidelines(text)
+            self._guidelines = (version, text)
+        return version, text
 
     def section(self, step: str) -> Section:
         """What accord.toml sets for ``step``; empty where it sets nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from urllib.parse import urlsplit
 
+from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,6 +27,8 @@ HEADERS = {
     "Referrer-Policy": "same-origin",  # an invitation's secret stands in its address
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+BODY = 32 * 2**20
+"""Bytes of a request, at most: room for a thousand prompts with their completions."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 KEYS_KEPT = 10_000
 
@@ -55,17 +58,42 @@ class Guard:
                     headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        if scope["method"] not in SAFE and foreign(Headers(scope=scope)):
-            refusal = JSONResponse(
-                {
-                    "error": "the request comes from a page of another site",
-                    "what_to_do": "open the labelling app itself and try again",
-                },
-                403,
-            )
-            await refusal(scope, receive, send_with_headers)
-            return
-        await self.app(scope, receive, send_with_headers)
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "0")
+        if scope["method"] not in SAFE and foreign(headers):
+            await FOREIGN(scope, receive, send_with_headers)
+        elif length.isdigit() and int(length) > BODY:
+            await TOO_LARGE(scope, receive, send_with_headers)
+        else:
+            await self.app(scope, _bounded(receive), send_with_headers)
+
+
+FOREIGN = JSONResponse(
+    {
+        "error": "the request comes from a page of another site",
+        "what_to_do": "open the labelling app itself and try again",
+    },
+    403,
+)
+TOO_LARGE = JSONResponse(
+    {"error": "the request is too large", "value": f"over {BODY} bytes", "what_to_do": "send it in parts"},
+    413,
+)
+
+
+def _bounded(receive: Receive) -> Receive:
+    """``receive`` that ends with 413 where a body of unsaid length grows too large."""
+    left = BODY
+
+    async def bounded() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise HTTPException(413, "the request is too large; send it in parts")
+        return message
+
+    return bounded
 
 
 def foreign(headers: Headers) -> bool:

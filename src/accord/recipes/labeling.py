@@ -1,0 +1,185 @@
+"""The labelling app over a workspace: serving it, and the links by which people come in. Loads no torch."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import uvicorn
+from sqlalchemy import func, select
+
+from accord.errors import ConfigError, DataError
+from accord.feedback.app.main import create_app
+from accord.feedback.labeling import people
+from accord.feedback.labeling.config import LabelConfig
+from accord.feedback.labeling.people import Person, Role
+from accord.feedback.labeling.queue import fill
+from accord.store import state
+from accord.workspace import Workspace
+
+OWNER = "owner"
+"""Name of the owner that the first start makes."""
+GRACE = 10
+"""Seconds that requests under way have to finish when the app stops."""
+EVERYWHERE = ("0.0.0.0", "::", "")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What the owner is told when the app listens."""
+
+    address: str
+    owner_link: str
+    """Signs the owner in, once, within an hour."""
+    tasks: int
+    """Prompts that can be labelled."""
+
+
+def serve(
+    workspace: Workspace,
+    config: LabelConfig,
+    opened: Callable[[Opening], None],
+    *,
+    url: str = "",
+    wait: bool = False,
+) -> None:
+    """Run the app until it is interrupted; ``opened`` is called once it listens.
+
+    ``url`` is the address that people reach it by, where it is not the one it listens on. Requests
+    under way are finished before it ends; a second interrupt ends it at once.
+
+    Raises:
+        ConfigError: the port is taken, or the address is none of this computer's.
+        DataError: nothing can be labelled yet, and it is not told to ``wait`` for that.
+    """
+    fill(workspace.store, config)
+    tasks = count_tasks(workspace, config)
+    if not tasks and not wait:
+        raise DataError(_nothing(workspace, config))
+    with listen(config) as listening:
+        address = url.rstrip("/") or address_of(config, listening.getsockname()[1])
+        link = people.sign_in_link(workspace.store, owner(workspace).name, time.time())
+        settings = uvicorn.Config(
+            create_app(workspace, config),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
+        )
+        opened(Opening(address, f"{address}/join/{link}", tasks))
+        with suppress(KeyboardInterrupt):  # uvicorn ends the requests under way, then passes the signal on
+            uvicorn.Server(settings).run(sockets=[listening])
+
+
+def count_tasks(workspace: Workspace, config: LabelConfig) -> int:
+    """Prompts that can be labelled under the criterion."""
+    query = select(func.count()).where(state.queue.c.criterion == config.criterion)
+    with workspace.store.database.read() as connection:
+        return connection.execute(query).scalar_one()
+
+
+def owner(workspace: Workspace) -> Person:
+    """The first active owner; made where there is none."""
+    everybody = people.people(workspace.store)
+    for each in everybody:
+        if each.role == Role.OWNER and each.active:
+            return each
+    taken = {each.name.casefold() for each in everybody}
+    name = next(n for n in (OWNER, *(f"{OWNER}-{i}" for i in range(2, 1000))) if n not in taken)
+    return people.add_person(workspace.store, name, Role.OWNER, time.time())
+
+
+def access(
+    workspace: Workspace,
+    config: LabelConfig,
+    action: str,
+    name: str = "",
+    *,
+    role: str | None = None,
+    uses: int = 1,
+    days: float | None = None,
+    url: str = "",
+) -> dict[str, object]:
+    """A way in: ``invite`` for new people, ``link`` for the person ``name``, ``token`` for programs.
+
+    A token's person is made if there is none and a ``role`` is given. Raises :class:`DataError` for a
+    person who is unknown, or has another role.
+    """
+    store, now = workspace.store, time.time()
+    base = f"{url.rstrip('/') or address_of(config)}/join"
+    if action == "invite":
+        if name:
+            raise DataError(
+                f"an invitation is for whoever has its link, not for {name!r}; leave the name out"
+            )
+        given = Role(role or Role.LABELER)
+        secret = people.invite(store, given, None, now, days=days or 7.0, uses=uses)
+        return {"link": f"{base}/{secret}", "role": given.value, "uses": uses, "days": days or 7.0}
+    if action == "link":
+        return {"link": f"{base}/{people.sign_in_link(store, name, now)}", "name": name}
+    if role is not None:
+        _make_sure(workspace, name, Role(role), now)
+    return {"token": people.issue_token(store, name, now, days), "name": name}
+
+
+def _make_sure(workspace: Workspace, name: str, role: Role, now: float) -> None:
+    """That there is a person of this name and role."""
+    known = {each.name: each for each in people.people(workspace.store)}
+    who = known.get(people.clean_name(name)) or people.add_person(workspace.store, name, role, now)
+    if who.role != role:
+        raise DataError(f"{name!r} is a {who.role}, not a {role}; leave the role out, or take another name")
+
+
+def listen(config: LabelConfig) -> socket.socket:
+    """A socket on the config's address. Raises :class:`ConfigError` that says what is in the way."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    try:
+        return socket.create_server((config.host, config.port), family=family, backlog=1024)
+    except OSError as error:
+        where = f"{config.host} port {config.port}"
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"{where} is taken, perhaps by another `accord label`; choose another with --port, "
+                "or --port 0 for any that is free"
+            ) from error
+        if error.errno == errno.EACCES:
+            raise ConfigError(f"{where} needs rights that this user lacks; choose one above 1023") from error
+        raise ConfigError(
+            f"cannot listen on {where} ({error.strerror or error}); --host 127.0.0.1 is this computer alone, "
+            "--host 0.0.0.0 every network it is in"
+        ) from error
+
+
+def address_of(config: LabelConfig, port: int | None = None) -> str:
+    """The address that people reach the app by, as far as this computer can tell."""
+    host = _own_address() if config.host in EVERYWHERE else config.host
+    shown = f"[{host}]" if ":" in host else "localhost" if host == "127.0.0.1" else host
+    return f"http://{shown}:{config.port if port is None else port}"
+
+
+def _own_address() -> str:
+    """This computer's address in its network: the one that packets to the outside leave from."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # of the block for documentation; nothing is sent
+            return probe.getsockname()[0]
+        except OSError:
+            return socket.gethostname()
+
+
+def _nothing(workspace: Workspace, config: LabelConfig) -> str:
+    counts = workspace.store.counts()
+    split = "" if config.split is None else f" of split {config.split!r}"
+    held = f"{counts['prompts']} prompts and {counts['completions']} completions in all"
+    if not counts["prompts"]:
+        advice = "import some with `accord import PROMPTS.jsonl`, then `accord sample`"
+    else:
+        advice = "make completions with `accord sample`, or import some"
+    return (
+        f"nothing can be labelled: no prompt{split} has {2 if config.ranks else 1} different completions "
+        f"({held}); {advice}. With --wait the app starts all the same, and tasks appear as completions come"
+    )

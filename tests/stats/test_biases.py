@@ -56,6 +56,7 @@ def test_pace_counts_the_words_that_were_shown():
 def test_what_nothing_bears_on_is_none():
     found = one(Ranking("p", "ann", (), ("a", "b"), ("a", "b")))
     assert found.first is None
+    assert one(Ranking("p", "ann", (("a",), ("b",)))).first is None  # the order on the screen is not known
     assert found.longer is None
     assert found.ties is None
     assert found.fails.share.value == 1.0

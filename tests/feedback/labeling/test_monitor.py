@@ -12,6 +12,7 @@ from accord.feedback.labeling.monitor_review import adjudicate, case, pause, res
 from accord.feedback.labeling.people import Role
 from accord.feedback.labeling.queue import claim, fill, set_gold
 from accord.feedback.labeling.submit import flag, refuse, skip, submit, take_back
+from accord.feedback.labeling.webhooks import add_webhook, deliveries
 from accord.store import state as t
 from accord.store.store import Store
 from accord.types import Completion, Prompt
@@ -148,12 +149,6 @@ def test_an_answer_without_a_receipt_is_a_gap(store):
 # -- adjudication ----------------------------------------------------------------------------------
 
 
-def everybody(store):
-    for name in ("ann", "ben"):
-        for _ in range(3):
-            rank(store, name, reverse=name == "ben")
-
-
 def test_an_adjudication_is_one_more_ranking_and_closes_the_prompt(store):
     first = rank(store, "ann")
     at = case(store, first, "rev", CONFIG.criterion)
@@ -186,6 +181,21 @@ def test_the_same_adjudication_again_changes_nothing_and_another_supersedes(stor
     assert (final.id, final.supersedes) == (other, one)
     assert intake(store, NOW).gaps == ()
     assert not store.verify()
+
+
+def test_who_listens_hears_of_an_adjudication(store):
+    add_webhook(store, "https://example.org/hook", [], NOW)
+    first = rank(store, "ann")
+    ids = [c.id for c in case(store, first, "rev", CONFIG.criterion).completions]
+    one = adjudicate(store, "rev", first, Answer((tuple(ids),)), "v1", CONFIG, NOW + 1)
+    two = adjudicate(store, "rev", first, Answer(((ids[0],), tuple(ids[1:]))), "v1", CONFIG, NOW + 2)
+    told = [d for d in deliveries(store)[::-1] if d.payload.get("labeler") != "ann"]
+    assert [d.event for d in told] == ["label.created", "prompt.complete", "label.superseded"] or [
+        d.event for d in told
+    ] == ["prompt.complete", "label.created", "label.superseded"]
+    assert told[-1].payload["supersedes"] == one
+    assert told[-1].payload["feedback"] == [two]
+    assert {d.payload["prompt"] for d in told} == {first}
 
 
 @pytest.mark.parametrize("damage", ["missing", "foreign", "twice"])
@@ -229,13 +239,27 @@ def test_a_pause_gives_back_the_task_and_asks_others_and_a_resume_counts_again(s
     assert (paused.left_least, paused.working, paused.labels) == (6, 0, 2)
     assert len(list(store.rankings())) == 2, "no label goes away"
     assert claim(store, "ann", CONFIG, NOW) is None
+    assert not store.verify()
     resume(store, "ann")
     back = progress(store, CONFIG, NOW)
     assert (back.left_least, back.open) == (4, 2)
+    assert not store.verify()
     task = claim(store, "ann", CONFIG, NOW)
     assert (task.prompt.id, task.id) == (held.prompt.id, held.id)
     assert task.prompt.id not in mine
     assert intake(store, NOW).gaps == ()
+
+
+def test_a_resume_after_others_answered_counts_everybody(store):
+    first = rank(store, "ann")
+    people.add_person(store, "cat", Role.LABELER, NOW)
+    pause(store, "ann", again=True)
+    for name in ("ben", "cat"):
+        while rank(store, name) != first:
+            pass
+    resume(store, "ann")
+    assert not store.verify()
+    assert len([r for r in store.rankings() if r.prompt_id == first]) == 3
 
 
 def test_a_pause_without_asking_again_leaves_the_counts(store):

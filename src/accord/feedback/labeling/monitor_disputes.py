@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accord.feedback.consensus import Consensus
+from accord.feedback.labeling.settle import ADJUDICATED
 from accord.stats.intervals import Interval, bootstrap
 from accord.stats.labelers import Standing, standing
 from accord.stats.rankings import levels, pair_outcomes
@@ -27,8 +28,6 @@ from accord.types import Ranking
 
 Array = NDArray[np.float64]
 
-ADJUDICATED = "adjudicated"
-"""The arm of a reviewer's final ranking."""
 UNCLEAR = 1 / 3
 """Share of contradicted votes among good labelers from which the guidelines come under suspicion: published
 pools contradict one another on 27 % (InstructGPT) to 37 % (Anthropic HH) of pairs."""

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from accord.feedback.consensus import AgreeConfig, Consensus
 from accord.feedback.labeling.items import ordered_pairs
-from accord.feedback.labeling.monitor_disputes import ADJUDICATED
-from accord.stats.agreement import Figure
+from accord.feedback.labeling.settle import ADJUDICATED
 from accord.stats.biases import Habits, habits, mean_share
-from accord.stats.consistency import leave_one_out_tau, repeats
+from accord.stats.consistency import repeats
 from accord.stats.intervals import Interval
 from accord.stats.labelers import LabelerRow, Standing, standing
 from accord.stats.rankings import levels, pair_outcomes
@@ -27,15 +24,13 @@ class LabelerLine:
     """One labeler's line. ``None`` where nothing supports a figure."""
 
     row: LabelerRow
-    """Reliability and agreement with the others, from the consensus."""
+    """Reliability, position bias and agreement with the others, from the consensus."""
     standing: Standing
     gold: Interval | None
     """Share of the pairs that gold orders put in that order, mean over items, Wilson's interval with items as
     trials."""
     repeats: Interval | None
     """Share of pairs judged the same when asked again, mean over repeats, Wilson's interval likewise."""
-    tau: Figure | None
-    """Mean tau-b with the mean Borda count of the others alone."""
     habits: Habits | None
     """``None`` for one who only adjudicated."""
 
@@ -51,7 +46,6 @@ def labeler_table(
     completions: Mapping[str, Sequence[Completion]],
     gold: Mapping[str, Mapping[str, object]],
     config: AgreeConfig,
-    rng: np.random.Generator,
 ) -> list[LabelerLine]:
     """A line a labeler, who needs a look first: inverted, coins, then by the upper bound of reliability.
 
@@ -60,7 +54,6 @@ def labeler_table(
     """
     own = [r for r in rankings if r.arm != ADJUDICATED]
     habit = habits(prompts, completions, own)
-    taus = leave_one_out_tau(own, rng)
     twice: dict[str, list[tuple[Ranking, Ranking]]] = {}
     for pair in repeats(own):
         twice.setdefault(pair[0].labeler, []).append(pair)
@@ -76,7 +69,6 @@ def labeler_table(
             standing(row, consensus.typical, config.min_overlap),
             mean_share(right.get(row.labeler, [])),
             mean_share([_same(*pair) for pair in twice.get(row.labeler, [])]),
-            taus.get(row.labeler),
             habit.get(row.labeler),
         )
         for row in consensus.labelers

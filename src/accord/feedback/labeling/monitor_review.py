@@ -13,16 +13,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, exists, func, insert, literal, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import case as choose
 
 from accord.errors import DataError
 from accord.feedback.labeling import people
 from accord.feedback.labeling.answers import Answer
 from accord.feedback.labeling.chance import shuffled
 from accord.feedback.labeling.config import LabelConfig
-from accord.feedback.labeling.monitor_disputes import ADJUDICATED
+from accord.feedback.labeling.leases import LABEL, SURPLUS, close, end, one
 from accord.feedback.labeling.people import Person
-from accord.feedback.labeling.queue import change, count, one
+from accord.feedback.labeling.settle import ADJUDICATED
+from accord.feedback.labeling.webhooks import announce
 from accord.stats.rankings import levels
 from accord.store import facts, tables
 from accord.store import rows as r
@@ -102,9 +104,8 @@ def adjudicate(
         stored = r.ranking_row(replace(ranking, supersedes=before.id if before else None))
         facts.add_feedback(connection, [stored])
         _assign(connection, ranking, stored["id"], before is not None, now)
-        q = t.queue.c
-        mine = q.prompt_id == prompt_id, q.criterion == config.criterion
-        connection.execute(update(t.queue).where(*mine).values(wanted=q.done))
+        close(connection, prompt_id)
+        _announce(connection, ranking, stored, now)
     return stored["id"]
 
 
@@ -150,6 +151,28 @@ def _assign(connection: Connection, ranking: Ranking, feedback_id: str, known: b
     connection.execute(insert(t.assignments), [values])
 
 
+def _announce(connection: Connection, ranking: Ranking, stored: Mapping[str, Any], now: float) -> None:
+    """Tell who listens, as of any other answer; the prompt is complete by it."""
+    payload = {
+        "feedback": [stored["id"]],
+        "assignment": ranking.assignment,
+        "prompt": ranking.prompt_id,
+        "labeler": ranking.labeler,
+        "criterion": ranking.criterion,
+        "arm": ranking.arm,
+    }
+    before = stored["supersedes"]
+    if before is not None:
+        announce(connection, "label.superseded", {**payload, "supersedes": before}, now)
+        return
+    announce(connection, "label.created", payload, now)
+    q = t.queue.c
+    done = select(q.done).where(q.prompt_id == ranking.prompt_id, q.criterion == ranking.criterion)
+    matter = {"prompt": ranking.prompt_id, "criterion": ranking.criterion}
+    labelers = connection.execute(done).scalar() or 0
+    announce(connection, "prompt.complete", {**matter, "labelers": labelers}, now)
+
+
 def _rankings(connection: Connection, prompt_id: str, criterion: str) -> list[Ranking]:
     query = facts.feedback(["ranking"], current=True).where(tables.feedback.c.prompt_id == prompt_id)
     found = [r.to_ranking(row) for row in r.stream(connection, query)]
@@ -183,9 +206,7 @@ def pause(store: Store, name: str, again: bool) -> tuple[Person, int]:
     with store.database.write() as connection:
         held = select(t.assignments).where(a.labeler == person.name, a.state == "leased")
         for row in list(r.stream(connection, held)):
-            answered = row["feedback_id"] is not None
-            change(connection, row, state="submitted" if answered else "expired")
-            count(connection, row, **({"done": 1} if answered else {"taken": -1}))
+            end(connection, row)
         return person, _set_aside(connection, person.name) if again else 0
 
 
@@ -196,7 +217,9 @@ def resume(store: Store, name: str) -> Person:
     with store.database.write() as connection:
         mine = a.labeler == person.name, a.state == "aside"
         tasks = select(a.queue_id).where(*mine)
-        back = {"taken": q.taken + 1, "done": q.done + 1}
+        # somebody else may have answered meanwhile, and then more were asked than wanted at first
+        wanted = choose((q.wanted > q.taken, q.wanted), else_=q.taken + 1)
+        back = {"taken": q.taken + 1, "done": q.done + 1, "wanted": wanted}
         connection.execute(update(t.queue).where(q.id.in_(tasks)).values(**back))
         connection.execute(update(t.assignments).where(*mine).values(state="submitted"))
     return person
@@ -212,8 +235,8 @@ def _set_aside(connection: Connection, name: str) -> int:
     counted = (
         a.labeler == name,
         a.state == "submitted",
-        a.purpose == literal("label", literal_execute=True),
-        a.arm != "surplus",
+        a.purpose == LABEL,
+        a.arm != SURPLUS,
     )
     mine = (*counted, ~adjudicated, ~gold)
     ids = list(connection.execute(select(a.id).where(*mine)).scalars())

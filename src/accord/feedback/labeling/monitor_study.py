@@ -20,7 +20,6 @@ from sqlalchemy import func, select
 from accord.errors import AccordError
 from accord.feedback.consensus import AgreeConfig, Consensus, agree
 from accord.feedback.labeling.monitor_disputes import (
-    ADJUDICATED,
     UNCLEAR,
     Dispute,
     contradictions,
@@ -28,13 +27,13 @@ from accord.feedback.labeling.monitor_disputes import (
     reliability_weights,
 )
 from accord.feedback.labeling.monitor_labelers import LabelerLine, labeler_table
-from accord.stats.agreement import Agreement, Figure, agreement
+from accord.feedback.labeling.settle import ADJUDICATED
+from accord.stats.agreement import REPEAT, Agreement, Figure, agreement
 from accord.stats.consistency import consistency, repeats
 from accord.stats.intervals import Interval
 from accord.stats.labelers import Standing
-from accord.store import rows as r
+from accord.store import rows, tables
 from accord.store import state as t
-from accord.store import tables
 from accord.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -93,7 +92,8 @@ def study(store: Store, config: AgreeConfig, now: float) -> Study:
     prompts = {prompt.id: prompt for prompt in store.prompts(ids=ids)}
     completions = store.completions(ids)
     try:
-        consensus = agree(prompts, completions, rankings, config)
+        # a repeat would count one judgement twice; it is there to hold the labeler against themselves
+        consensus = agree(prompts, completions, [r for r in rankings if r.arm != REPEAT], config)
     except AccordError as error:
         return done(trouble=str(error))
     independent = [each for each in rankings if each.arm != ADJUDICATED]
@@ -102,8 +102,8 @@ def study(store: Store, config: AgreeConfig, now: float) -> Study:
     if len(independent) < len(rankings):
         judged = agreement(independent, rng, DRAWS)
     with store.database.read() as connection:
-        gold = {row["prompt_id"]: row for row in r.stream(connection, select(t.gold))}
-    lines = labeler_table(consensus, rankings, prompts, completions, gold, config, rng)
+        gold = {row["prompt_id"]: row for row in rows.stream(connection, select(t.gold))}
+    lines = labeler_table(consensus, rankings, prompts, completions, gold, config)
     good = [line.labeler for line in lines if line.standing == Standing.FINE]
     found = disputes(rankings, consensus, reliability_weights(consensus, config.min_overlap))
     return done(

@@ -23,6 +23,8 @@ from accord.types import Ranking
 
 RELIABILITY = 4.0
 """Of a labeler of whom nothing is known yet."""
+ADJUDICATED = "adjudicated"
+"""The arm of a reviewer's final ranking."""
 TIE = 0.5
 """Tie propensity nu: one pair of equals in five is called a tie."""
 
@@ -65,11 +67,17 @@ def _trust(file: Path) -> Trust:
 
 
 def is_settled(connection: Connection, task: Mapping[str, Any], trust: Trust, certain: float) -> bool:
-    """Whether each pair of the task's completions has a consensus of at least ``certain``, either way."""
+    """Whether each pair of the task's completions has a consensus of at least ``certain``, either way.
+
+    What a reviewer has adjudicated is settled.
+    """
     query = facts.feedback(["ranking"], current=True).where(tables.feedback.c.prompt_id == task["prompt_id"])
     rankings = [r.to_ranking(row) for row in r.stream(connection, query)]
     ours = [each for each in rankings if each.criterion == task["criterion"] and each.arm != "repeat"]
-    return least_certain(ours, task["completions"], trust) >= certain
+    return (
+        any(each.arm == ADJUDICATED for each in ours)
+        or least_certain(ours, task["completions"], trust) >= certain
+    )
 
 
 def least_certain(rankings: Sequence[Ranking], completions: Sequence[str], trust: Trust) -> float:

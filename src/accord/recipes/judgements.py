@@ -11,6 +11,7 @@ from accord.feedback.consensus import agree as agree_rankings
 from accord.feedback.formats.gather import Feedback, Format
 from accord.feedback.formats.read import read_feedback
 from accord.feedback.formats.write import Written, write_feedback
+from accord.feedback.turned import turned_by
 from accord.recipes.record import recorded
 from accord.store.lineage import Run, Status
 from accord.types import Completion, digest
@@ -128,7 +129,8 @@ def agree(workspace: Workspace, config: AgreeConfig) -> tuple[Run, Consensus]:
             "alpha": _finite(consensus.agreement.alpha_ordinal),
         }
         shown = {"labelers": consensus.labelers, "agreement": consensus.agreement,
-                 "dropped": consensus.dropped, "warnings": consensus.warnings}  # fmt: skip
+                 "dropped": consensus.dropped, "warnings": consensus.warnings,
+                 "turned": {"pairs": consensus.turned, "against": turned_by(consensus.turned)}}  # fmt: skip
         record.write("consensus.json", shown, "consensus")
     return store.run(record.run.id), consensus
 

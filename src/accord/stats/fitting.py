@@ -224,15 +224,17 @@ def _ascend(votes: Votes, start_T: Array, prior: Prior) -> Array:
 def _finish(votes: Votes, theta_T: Array, prior: Prior) -> tuple[Array, Array, Posterior]:
     """Newton's method to the maximum: the parameters, their covariance, and the scores' posterior."""
     value, gradient_T, scores = negative_log_density(votes, theta_T, prior, tol=1e-4)
-    cov_TT, last = _covariance(votes, theta_T, scores, prior), np.inf
+    cov_TT, known_at_T, last = _covariance(votes, theta_T, scores, prior), theta_T, np.inf
     for _ in range(MAX_STEPS):
         step_T = -cov_TT @ gradient_T
-        size = float(np.abs(step_T / np.sqrt(np.diagonal(cov_TT))).max())
+        size = _size(step_T, cov_TT)
         if size < CLOSE:
             scores = posterior(votes, Habits.unpack(theta_T), (scores.tau_S, scores.shift_S), tol=1e-6)
-            return theta_T, _covariance(votes, theta_T, scores, prior), scores
+            if _size(theta_T - known_at_T, cov_TT) > CLOSE:
+                cov_TT = _covariance(votes, theta_T, scores, prior)
+            return theta_T, cov_TT, scores
         if size > 0.5 * last:
-            cov_TT = _covariance(votes, theta_T, scores, prior)
+            cov_TT, known_at_T = _covariance(votes, theta_T, scores, prior), theta_T
             step_T = -cov_TT @ gradient_T
         last = size
         theta_T, value, gradient_T, scores = _step(votes, theta_T, step_T, value, prior, scores)
@@ -240,6 +242,11 @@ def _finish(votes: Votes, theta_T: Array, prior: Prior) -> tuple[Array, Array, P
         f"the consensus fit did not converge in {MAX_STEPS} steps (the last of {size:.2g} standard errors); "
         "tighten reliability_sd or look for labelers with contradictory rankings"
     )
+
+
+def _size(step_T: Array, cov_TT: Array) -> float:
+    """The largest part of a step, in standard errors."""
+    return float(np.abs(step_T / np.sqrt(np.diagonal(cov_TT))).max())
 
 
 def _step(

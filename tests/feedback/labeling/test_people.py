@@ -4,7 +4,7 @@ import hashlib
 import threading
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from accord.errors import DataError, StoreError
 from accord.feedback.labeling import people
@@ -168,6 +168,15 @@ def test_tokens_act_for_a_person_until_they_are_revoked(store):
     people.set_status(store, "ann", "active")
     assert people.revoke_tokens(store, "ann") == 2
     assert people.person_of_token(store, forever, NOW) is None
+
+
+def test_who_asks_is_one_statement(store):
+    ann = join(store, "ann")
+    session, token = people.open_session(store, ann, NOW), people.issue_token(store, "ann", NOW)
+    asked = []
+    event.listen(store.database.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    assert people.session(store, session, NOW).person == people.person_of_token(store, token, NOW) == ann
+    assert [sql.split()[0] for sql in asked if not sql.startswith("BEGIN")] == ["SELECT", "SELECT"]
 
 
 def test_one_kind_of_secret_does_not_serve_as_another(store):

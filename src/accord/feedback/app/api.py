@@ -7,7 +7,7 @@ both obey the same rules. The owner's side: people, prompts, progress, export an
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -61,10 +61,10 @@ def bearer(
     return Session(who, csrf="")
 
 
-def token_of(*allowed: Role) -> Callable[[Session], Session]:
+def token_of(*allowed: Role) -> Callable[[Session], Awaitable[Session]]:
     """A dependency that lets in the tokens of people who have one of the roles."""
 
-    def check(session: Annotated[Session, Depends(bearer)]) -> Session:
+    async def check(session: Annotated[Session, Depends(bearer)]) -> Session:
         return let_in(session, allowed)
 
     return check

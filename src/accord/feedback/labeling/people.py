@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
 from accord.errors import DataError
 from accord.store import state as t
@@ -241,10 +241,8 @@ def open_session(store: Store, who: Person, now: float) -> str:
 
 def session(store: Store, secret: str, now: float) -> Session | None:
     """The session behind a cookie; ``None`` if it is unknown, expired, or its person is paused."""
-    with store.database.read() as connection:
-        row = _secret(connection, "session", secret, now)
-        who = None if row is None else _person(_by_id(connection, row["person_id"]))
-    return Session(who, row["csrf"]) if row is not None and who is not None and who.active else None
+    row = _bearer(store, "session", secret, now)
+    return None if row is None else Session(_person(row), row["csrf"])
 
 
 def log_out(store: Store, secret: str) -> None:
@@ -303,10 +301,8 @@ def issue_token(store: Store, name: str, now: float, days: float | None = None) 
 
 def person_of_token(store: Store, secret: str, now: float) -> Person | None:
     """Whom a token acts as; ``None`` if it is unknown, expired, or the person is paused."""
-    with store.database.read() as connection:
-        row = _secret(connection, "token", secret, now)
-        who = None if row is None else _person(_by_id(connection, row["person_id"]))
-    return who if who is not None and who.active else None
+    row = _bearer(store, "token", secret, now)
+    return None if row is None else _person(row)
 
 
 def revoke_tokens(store: Store, name: str) -> int:
@@ -372,6 +368,26 @@ def _secret(connection: Connection, kind: str, secret: str, now: float) -> Mappi
     c = t.secrets.c
     good = c.hash == _digest(secret), c.kind == kind, or_(c.expires_at.is_(None), c.expires_at > now)
     return connection.execute(select(t.secrets).where(*good)).mappings().first()
+
+
+# each request asks this: one statement, built once, is a third of the cost of two that are built anew
+BEARER = (
+    select(t.people, t.secrets.c.csrf)
+    .join(t.secrets, t.secrets.c.person_id == t.people.c.id)
+    .where(
+        t.secrets.c.hash == bindparam("hash"),
+        t.secrets.c.kind == bindparam("kind"),
+        or_(t.secrets.c.expires_at.is_(None), t.secrets.c.expires_at > bindparam("now")),
+        t.people.c.status == "active",
+    )
+)
+
+
+def _bearer(store: Store, kind: str, secret: str, now: float) -> Mapping[Any, Any] | None:
+    """The active person behind a session's or a token's secret, with its CSRF token."""
+    given = {"hash": _digest(secret), "kind": kind, "now": now}
+    with store.database.read() as connection:
+        return connection.execute(BEARER, given).mappings().first()
 
 
 def _digest(secret: str) -> str:

@@ -131,7 +131,9 @@ def _make_sure(workspace: Workspace, name: str, role: Role, now: float) -> None:
     known = {each.name: each for each in people.people(workspace.store)}
     who = known.get(people.clean_name(name)) or people.add_person(workspace.store, name, role, now)
     if who.role != role:
-        raise DataError(f"{name!r} is a {who.role}, not a {role}; leave the role out, or take another name")
+        raise DataError(
+            f"the role of {name!r} is {who.role}, not {role}; leave the role out, or take another name"
+        )
 
 
 def listen(config: LabelConfig) -> socket.socket:

@@ -310,16 +310,14 @@ def test_progress_and_webhooks(project, olga, ann):
     made = olga.post(f"{V1}/webhooks", json={"url": "https://host/hook", "events": ["label.created"]}).json()
     assert made["secret"].startswith("whsec_")
     assert made["secret"] not in olga.get(f"{V1}/webhooks").text
-    with project.store.database.write() as connection:
-        webhooks.announce(connection, "label.created", {"prompt": "p"}, project.clock())
+    task = claim(ann)
+    ann.post(f"{V1}/tasks/{task['id']}/submit", json=answer(task))
     (waiting,) = olga.get(f"{V1}/deliveries", params={"state": "waiting"}).json()["deliveries"]
     assert (waiting["event"], waiting["webhook_id"]) == ("label.created", made["webhook"]["id"])
     stopped = olga.post(f"{V1}/webhooks/{made['webhook']['id']}/active", json={"active": False}).json()
     assert [each["active"] for each in stopped] == [False]
     assert not webhooks.webhooks(project.store)[0].active
     assert olga.post(f"{V1}/webhooks", json={"url": "ftp://host"}).status_code == 400
-    task = claim(ann)
-    ann.post(f"{V1}/tasks/{task['id']}/submit", json=answer(task))
     assert olga.get(f"{V1}/progress").json()["intake"]["total"]["stored"] == 1
 
 

@@ -51,7 +51,7 @@ def claimed(store: Store, labeler: str, config: LabelConfig, now: float = 0.0) -
 
 
 def open_store(url: str, folder: Path) -> Store:
-    """A store whose file need not survive a power cut: tests that commit a thousand times wait for no disk."""
+    """A store whose file need not survive a power cut: many commits of a test wait for no disk."""
     store = Store(url, folder)
     if store.database.dialect == "sqlite":
         store.close()

@@ -29,11 +29,12 @@ def last_due(share: float, number: int, *names: object) -> int:
     if share <= 0:
         return 0
     stretch = floor(number * share)
-    place = stretch + uniform(*names, stretch)
-    if place >= number * share:  # still to come in this stretch
-        stretch -= 1
-        place = stretch + uniform(*names, stretch)
-    return floor(place / share) + 1 if stretch >= 0 else 0
+    for each in (stretch, stretch - 1):
+        # the last claim's worth of a stretch stays free, so that two stretches never fall due at once
+        place = (each + uniform(*names, each) * (1 - share)) / share
+        if each >= 0 and place < number:
+            return floor(place) + 1
+    return 0
 
 
 def _number(*names: object) -> int:

@@ -63,7 +63,7 @@ def submit(
         DataError: not this labeler's assignment, an answer that does not fit it or the protocol, a key
             used for something else, or an assignment that is submitted already.
     """
-    content = digest(assignment_id, config.protocol, answer.content())
+    content = _content(assignment_id, config.protocol, answer.content())
     trust = read_trust(store) if config.adaptive else Trust()
     with store.database.write() as connection:
         known = _known(connection, labeler, key, content)
@@ -85,6 +85,16 @@ def submit(
         elif row["purpose"] == "label":
             _finish(connection, row, config, trust, now)
     return Receipt(key, tuple(ids), surplus=row["arm"] == SURPLUS)
+
+
+def _content(*parts: Any) -> str:
+    try:
+        return digest(*parts)
+    except UnicodeEncodeError as error:
+        odd = error.object[error.start : error.end]
+        raise DataError(
+            f"the text holds a lone surrogate, {odd!r}, which is no character; remove it"
+        ) from error
 
 
 def _known(connection: Connection, labeler: str, key: str, content: str) -> Receipt | None:
@@ -207,7 +217,7 @@ def _remark(
     now: float,
 ) -> Receipt:
     kind, reason, note, completion_id = said
-    content = digest(assignment_id, said)
+    content = _content(assignment_id, said)
     with store.database.write() as connection:
         known = _known(connection, labeler, key, content)
         if known is not None:
@@ -260,4 +270,4 @@ def _kept(value: Any) -> Any:
         tables.canonical(value).encode()
     except (TypeError, ValueError):
         return ascii(value)
-    return value
+    return ascii(value) if value is None else value

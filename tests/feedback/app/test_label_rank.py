@@ -290,3 +290,14 @@ def test_single_letter_keys_can_be_turned_off(live, visit) -> None:
     page.wait_for_selector("#task[data-ready]")
     page.keyboard.press("f")
     expect(page.locator("#place-A")).to_have_text("Unranked")
+
+
+@pytest.mark.parametrize("opens", ["?", "d", "s", "r"])
+def test_the_key_after_a_closed_dialog_is_not_lost(live, visit, opens: str) -> None:
+    """The browser leaves the focus on the closed dialog's field for a moment."""
+    app = live([(Prompt.from_text("q"), ["a", "b"])])
+    page = visit(app)
+    open_task(page, app)
+    for key in (opens, "Escape", "1", "j", "2"):
+        page.keyboard.press(key)
+    expect(page.locator("#reason")).to_have_text("Ready to submit.")

@@ -104,7 +104,7 @@ def task_page(request: Request, at: TheDesk, session: Labeler) -> Response:
         return RedirectResponse("/guidelines", 303)
     task = claim(at.store, who.name, at.config, at.clock())
     total, lately = counts(at.store, who.name, at.clock())
-    mine = f"You: {total} {'answer' if total == 1 else 'answers'}, {lately} in the last day."
+    mine = f"You: {total} {'answer' if total == 1 else 'answers'}, {lately} in the last day." if total else ""
     facts: dict[str, Any] = {"labeler": who.id, "can_take_back": total > 0}
     if task is None:
         over = people.person(at.store, who.name).quiz == "failed"

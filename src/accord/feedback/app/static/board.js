@@ -186,8 +186,9 @@ function draw() {
   $("reason").textContent = sent ? "Saved here. Sending…" : reason || ready();
   $("submit").setAttribute("aria-disabled", String(Boolean(reason) || sent));
   const undoing = state.past.length > 0;
-  $("undo").replaceChildren(undoing ? "Undo move " : "Take back last answer ", keyCap("Z"));
-  $("undo").disabled = !undoing && !facts.can_take_back;
+  $("undo").replaceChildren(undoing ? "Undo move " : "Take back last ", keyCap("Z"));
+  $("undo").title = undoing ? "Undo the last move" : "Take back your last answer";
+  $("undo").disabled = !undoing && (!facts.can_take_back || Boolean(facts.revises));
   drawCurrent();
 }
 

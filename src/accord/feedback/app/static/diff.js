@@ -1,6 +1,7 @@
 // The words in which two answers differ, as DOM nodes. Answers are only ever set as text, never as markup.
 
 const MAX_TOKENS = 2000; // the table takes time and memory by the square
+const MIN_SHARED = 0.1; // below this share of common words the marks would cover everything
 
 const tokens = (text) => text.match(/\s+|[.,;:!?]+|[^\s.,;:!?]+/g) ?? [];
 
@@ -52,26 +53,40 @@ function lengths(a, b) {
 /** Fill `left` and `right` with the two texts, each with its own words marked; returns a sentence about it. */
 export function showDiff(left, right, before, after) {
   const runs = diff(before, after);
-  if (before === after || runs === null) {
-    left.replaceChildren(before);
-    right.replaceChildren(after);
-    return runs === null ? "Too long to mark the differences." : "The two are the same, word for word.";
-  }
-  left.replaceChildren(...nodes(runs, "del"));
-  right.replaceChildren(...nodes(runs, "ins"));
-  const words = (kind) =>
-    runs.filter((run) => run.kind === kind).reduce((n, run) => n + tokens(run.text).filter((t) => t.trim()).length, 0);
-  const [same, gone, come] = ["same", "del", "ins"].map(words);
-  return `${Math.round((200 * same) / Math.max(1, 2 * same + gone + come))} % of the words are in both.`;
+  const share = runs && shared(runs);
+  const marks = runs && before !== after && share >= MIN_SHARED;
+  left.replaceChildren(...(marks ? nodes(runs, "del") : [before]));
+  right.replaceChildren(...(marks ? nodes(runs, "ins") : [after]));
+  if (before === after) return "The two are the same, word for word.";
+  if (!runs) return "Too long to mark the differences.";
+  const said = `${Math.round(100 * share)} % of the words are in both`;
+  return marks ? `${said}.` : `${said}: too few to mark the differences.`;
 }
 
+const words = (text) => tokens(text).filter((token) => token.trim()).length;
+
+/** The share of both texts' words that are common to them, from 0 to 1. */
+function shared(runs) {
+  const count = (kind) => runs.reduce((sum, run) => sum + (run.kind === kind ? words(run.text) : 0), 0);
+  const [same, gone, come] = ["same", "del", "ins"].map(count);
+  return (2 * same) / Math.max(1, 2 * same + gone + come);
+}
+
+/** One side's text, its own words marked; a lone word that both share between two changes belongs to them. */
 function nodes(runs, own) {
-  return runs
-    .filter((run) => run.kind === "same" || run.kind === own)
-    .map((run) => {
-      if (run.kind === "same" || !run.text.trim()) return document.createTextNode(run.text);
-      const marked = document.createElement(own);
-      marked.textContent = run.text;
-      return marked;
-    });
+  const parts = [];
+  runs.forEach(({ kind, text }, at) => {
+    if (kind !== "same" && kind !== own) return;
+    const lone = kind === "same" && at > 0 && at < runs.length - 1 && words(text) < 2;
+    const marked = kind === own || lone;
+    if (parts.at(-1)?.marked === marked) parts.at(-1).text += text;
+    else parts.push({ marked, text });
+  });
+  return parts.map(({ marked, text }) => (marked && text.trim() ? element(own, text) : text));
+}
+
+function element(tag, text) {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  return made;
 }

@@ -10,26 +10,35 @@ export const setKeys = (on) => localStorage.setItem(KEY, on ? "on" : "off");
 export function keyHandler(page) {
   return (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    if (document.querySelector("dialog[open], :popover-open")) return;
-    if (event.target.closest("textarea, select, input:not([type=radio])")) {
-      if (event.key === "Escape") event.target.blur();
+    if (document.querySelector("dialog[open], :popover-open")) return escape(event);
+    const field = event.target.closest("textarea, select, input:not([type=radio])");
+    if (field?.checkVisibility()) {
+      // a field of a dialog just closed may hold the focus for a moment longer: that is no typing
+      if (event.key === "Escape") field.blur();
       return;
     }
-    const done = press(event, page);
-    if (done) event.preventDefault();
+    if (press(event, page)) event.preventDefault();
   };
+}
+
+/** Close what is open at once; the browser's own way takes a moment, in which the next key would be lost. */
+function escape(event) {
+  if (event.key !== "Escape") return;
+  event.preventDefault();
+  document.querySelector(":popover-open")?.hidePopover();
+  document.querySelector("dialog[open]")?.close();
 }
 
 function press(event, page) {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const card = page.current();
   if (key === "Enter") return enter(event, page);
+  if (key.startsWith("Arrow") && event.target.matches("#scale input")) return false; // the scale's own
   if (key === "ArrowDown" || key === "ArrowUp") {
-    if (event.target.type === "radio") return false;
     page.focusCard(beside(page.cards, card, key === "ArrowDown" ? 1 : -1));
     return true;
   }
-  if (key in STEPS && event.target.type !== "radio") {
+  if (key in STEPS) {
     page.focusCard(next(page.cards, card, STEPS[key]));
     return true;
   }

@@ -96,9 +96,9 @@ export function tieShare(state) {
 }
 
 /** Why this cannot be submitted yet, as a sentence; "" where it can. */
-export function missing(state, { protocol, partial }) {
+export function missing(state, { protocol, partial, texts }) {
   if (protocol === "pair") return state.choice === null ? "Choose which answer is better." : "";
-  if (protocol === "edit") return editMissing(state);
+  if (protocol === "edit") return editMissing(state, texts);
   const open =
     protocol === "thumb" ? state.shown.filter((id) => state.thumbs[id] === undefined) : trayOf(state);
   if (!open.length) return "";
@@ -109,9 +109,10 @@ export function missing(state, { protocol, partial }) {
   return placed >= 2 || failsOf(state).length ? "" : "Place at least two answers, or fail one.";
 }
 
-function editMissing(state) {
+function editMissing(state, texts) {
   if (!state.editedOf) return "Choose the answer to start from.";
-  return state.edited.trim() ? "" : "Write the better answer.";
+  if (!state.edited.trim()) return "Write the better answer.";
+  return Object.values(texts).includes(state.edited) ? "Change the text, or skip the task." : "";
 }
 
 /** What is submitted, in the words of the server. */

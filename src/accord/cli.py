@@ -264,6 +264,29 @@ def agree(argv: Sequence[str]) -> Verb:
     return verb
 
 
+def choose(argv: Sequence[str]) -> Verb:
+    """What to label next: put the labelling queue in the order in which prompts tell most."""
+    from accord.recipes.choose import ChooseConfig
+    from accord.recipes.choose import choose as run
+
+    def verb(
+        config: Flat[ChooseConfig] = _defaults(argv, "choose", ChooseConfig),
+        workspace: Folder = HERE,
+        json: bool = False,
+    ) -> int:
+        """Order the labelling queue by what is known so far, and say what choosing has saved."""
+        with Bar("choose", json) as bar:
+            done, choice = run(Workspace.open(workspace), config, progress=bar)
+        if not json and choice.savings is not None and choice.savings.labels:
+            columns = zip(choice.savings.labels, choice.savings.random, choice.savings.active, strict=True)
+            rows = [(str(n), f"{random:.1%}", f"{active:.1%}") for n, random, active in columns]
+            _table(("labelled prompts", "accuracy, random arm", "active arm"), rows)
+        _print({"run": done.id, **done.metrics}, json)
+        return 0
+
+    return verb
+
+
 def sample(argv: Sequence[str]) -> Verb:
     """Completions of the workspace's prompts, by a model."""
     from accord.recipes.steps import SampleConfig
@@ -434,6 +457,7 @@ VERBS: Mapping[str, Callable[[Sequence[str]], Verb]] = {
     "import": import_,
     "sample": sample,
     "label": label,
+    "choose": choose,
     "agree": agree,
     "reward": reward,
     "align": align,
@@ -462,11 +486,12 @@ def _step_configs() -> dict[str, type[Config]]:
     """The config class behind each section of accord.toml, for the comments of a new one."""
     from accord.feedback.consensus import AgreeConfig
     from accord.feedback.labeling.config import LabelConfig
+    from accord.recipes.choose import ChooseConfig
     from accord.recipes.steps import AlignStepConfig, EvaluateStepConfig, SampleConfig
     from accord.reward.train import RewardConfig
 
     return {"sample": SampleConfig, "label": LabelConfig, "agree": AgreeConfig, "reward": RewardConfig,
-            "align": AlignStepConfig, "evaluate": EvaluateStepConfig}  # fmt: skip
+            "align": AlignStepConfig, "evaluate": EvaluateStepConfig, "choose": ChooseConfig}  # fmt: skip
 
 
 def _pair(item: str) -> tuple[str, str]:

@@ -28,7 +28,7 @@ SETTINGS = "accord.toml"
 GUIDELINES = "guidelines.md"
 DEFAULT_DATABASE = "sqlite:///accord.db"
 DEFAULT_GUIDELINES = Path(__file__).with_name(GUIDELINES)
-STEPS = ("sample", "label", "agree", "reward", "align", "evaluate")
+STEPS = ("sample", "label", "choose", "agree", "reward", "align", "evaluate")
 Section = dict[str, Any]
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -42,6 +42,8 @@ class Settings(Config):
     """Settings of ``accord sample``."""
     label: Section = Field(default_factory=dict)
     """Settings of ``accord label``."""
+    choose: Section = Field(default_factory=dict)
+    """Settings of ``accord choose``."""
     agree: Section = Field(default_factory=dict)
     """Settings of ``accord agree``."""
     reward: Section = Field(default_factory=dict)

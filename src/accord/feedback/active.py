@@ -168,11 +168,11 @@ def fit(pool: Pool, votes: Votes, precision: float | None = None) -> Belief:
         NumericsError: Newton's method did not converge.
     """
     z_VD = votes.differences(pool)
-    if precision is not None:
-        return _laplace(z_VD, votes.outcome_V, votes.weight_V, precision)
-    if not len(z_VD):
-        return _laplace(z_VD, votes.outcome_V, votes.weight_V, 1.0)
-    fits = [_laplace(z_VD, votes.outcome_V, votes.weight_V, float(each)) for each in PRECISIONS]
+    grid = [precision] if precision is not None else PRECISIONS[::-1].tolist() if len(z_VD) else [1.0]
+    fits: list[Belief] = []
+    for each in grid:  # from tight to loose: each starts where the one before ended
+        start_D = fits[-1].mean_D if fits else np.zeros(z_VD.shape[1])
+        fits.append(_laplace(z_VD, votes.outcome_V, votes.weight_V, each, start_D))
     return max(fits, key=lambda belief: belief.log_evidence)
 
 
@@ -191,13 +191,14 @@ def ensemble(pool: Pool, votes: Votes, members: int, rng: np.random.Generator, p
         counts_P = np.zeros(n_prompts)
         counts_P[seen] = rng.multinomial(len(seen), np.full(len(seen), 1 / max(len(seen), 1)))
         weight_V = votes.weight_V * counts_P[votes.prompt_V]
-        drawn.append(_map(z_VD, votes.outcome_V, weight_V, precision, anchor_D))
+        drawn.append(_map(z_VD, votes.outcome_V, weight_V, precision, anchor_D, anchor_D))
     return np.array(drawn).reshape(members, n_features)
 
 
-def _map(z_VD: Array, outcome_V: Array, weight_V: Array, precision: float, anchor_D: Array) -> Array:
-    """The w of greatest posterior density under N(anchor, I / precision), by Newton's method."""
-    w_D = anchor_D.copy()
+def _map(
+    z_VD: Array, outcome_V: Array, weight_V: Array, precision: float, anchor_D: Array, w_D: Array
+) -> Array:
+    """The w of greatest posterior density under N(anchor, I / precision), by Newton's method from ``w_D``."""
     value = _energy(w_D, z_VD, outcome_V, weight_V, precision, anchor_D)
     for _ in range(MAX_STEPS):
         p_V = special.expit(z_VD @ w_D)
@@ -231,9 +232,9 @@ def _hessian(z_VD: Array, p_V: Array, weight_V: Array, precision: float) -> Arra
     return (z_VD * (weight_V * p_V * (1 - p_V))[:, None]).T @ z_VD + precision * np.eye(z_VD.shape[1])
 
 
-def _laplace(z_VD: Array, outcome_V: Array, weight_V: Array, precision: float) -> Belief:
+def _laplace(z_VD: Array, outcome_V: Array, weight_V: Array, precision: float, start_D: Array) -> Belief:
     zero_D = np.zeros(z_VD.shape[1])
-    w_D = _map(z_VD, outcome_V, weight_V, precision, zero_D)
+    w_D = _map(z_VD, outcome_V, weight_V, precision, zero_D, start_D)
     hessian_DD = _hessian(z_VD, special.expit(z_VD @ w_D), weight_V, precision)
     log_det = float(np.linalg.slogdet(hessian_DD)[1])
     energy = _energy(w_D, z_VD, outcome_V, weight_V, precision, zero_D)

@@ -196,6 +196,8 @@ def _metrics(choice: Choice) -> dict[str, Any]:
         "changed": choice.changed,
     }
     if choice.savings is not None:
-        metrics["saved"] = choice.savings.saved
+        saved = choice.savings.saved
+        if saved is not None:
+            metrics |= {"saved": saved.value, "saved_low": saved.low, "saved_high": saved.high}
         metrics["verdict"] = choice.savings.verdict
     return metrics

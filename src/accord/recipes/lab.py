@@ -71,6 +71,10 @@ class LabConfig(Config):
     """Passes over a step's summaries."""
     learning_rate: float = Field(1e-4, gt=0)
     """Of the adapters."""
+    critic_learning_rate: float = Field(1e-4, gt=0)
+    """Of the value head; a raw logit varies little, and a faster critic adds more noise than it takes away."""
+    temperature: float = Field(1.0, gt=0)
+    """Of sampling, in training and on the test dialogues."""
     lora_rank: int = Field(32, ge=1)
     """Of the adapters."""
     beta: float = Field(0.2, ge=0)
@@ -162,6 +166,7 @@ def detoxify(
         criterion="reward",
         samples=config.samples,
         max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
         seed=config.seed,
     )
     run, evaluation = evaluate(workspace, settings, scorers={"rouge": RougeScorer()}, progress=progress)
@@ -187,6 +192,8 @@ def _training(config: LabConfig, given: Mapping[str, Any]) -> AlignStepConfig:
         minibatch=config.prompts_per_step,
         epochs=config.epochs,
         learning_rate=config.learning_rate,
+        critic_learning_rate=config.critic_learning_rate,
+        temperature=config.temperature,
         lora_rank=config.lora_rank,
         beta=config.beta,
         kl_target=config.kl_target,

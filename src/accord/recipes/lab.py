@@ -72,7 +72,7 @@ class LabConfig(Config):
     learning_rate: float = Field(1e-4, gt=0)
     """Of the adapters."""
     critic_learning_rate: float = Field(1e-4, gt=0)
-    """Of the value head; a raw logit varies little, and a faster critic adds more noise than it takes away."""
+    """Of the value head; a raw logit varies little, and a fast critic adds more noise than it takes."""
     temperature: float = Field(1.0, gt=0)
     """Of sampling, in training and on the test dialogues."""
     lora_rank: int = Field(32, ge=1)

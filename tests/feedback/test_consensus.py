@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 
 from accord.errors import ConfigError, DataError
 from accord.feedback.consensus import AgreeConfig, Consensus, agree, single
-from accord.feedback.turned import turned_by
 from accord.stats.agreement import pair_accuracy
-from accord.stats.baselines import majority
 from accord.types import Completion, Prompt, Ranking
 from pool import simulate
 from realdata import real_data
@@ -369,35 +367,6 @@ def test_real_crowd_recovers_the_known_order():
     for r in rows:
         values = got.scores[r["id"]]
         assert sorted(values, key=lambda c: -values[c].value) == [str(c) for c in r["true_ranking"]]
-
-
-def test_what_the_reliabilities_turned():
-    """Two careless labelers outvote a careful one; the consensus says on which pairs that was undone."""
-    pool = simulate(
-        np.random.default_rng(7), [4.0, 4.0, 0.0, 0.0, 0.0, -3.0], prompts=150, size=2, per_prompt=3
-    )
-    got = agree(pool.prompts, pool.completions, pool.rankings, FAST)
-    plain = majority(pool.rankings)
-    told = _told(got)
-    turned = {(t.prompt_id, t.winner, t.loser): t for t in got.turned}
-    for (p, a, b), t in turned.items():
-        assert told[p, a, b] > 0.5
-        share = plain[p][min(a, b), max(a, b)]
-        assert t.share == pytest.approx(share if a > b else 1 - share)
-        assert t.share > 0.5
-    against = {
-        key for key in told if (s := plain[key[0]]["c0", "c1"]) != 0.5 and (s > 0.5) != (key[1] == "c0")
-    }
-    assert turned.keys() == against
-    assert len(turned) > 20
-    right = [pool.gold[p][a] > pool.gold[p][b] for p, a, b in turned]
-    assert np.mean(right) > 0.6
-    assert {name for t in got.turned for name in t.labelers} <= {"w2", "w3", "w4", "w5"}
-    assert turned_by(got.turned)["w5"] > 10
-    one = next(t for t in got.turned if "w5" in t.labelers)
-    theirs = next(r for r in pool.rankings if r.prompt_id == one.prompt_id and r.labeler == "w5")
-    assert theirs.tiers[0] == (one.loser,)
-    assert any("'w5'" in w and f"turned {turned_by(got.turned)['w5']} pairs" in w for w in got.warnings)
 
 
 def test_soft_labels_have_intervals_that_hold_the_truth():

@@ -106,7 +106,9 @@ def test_one_labeler_alone_has_no_agreement_and_the_page_says_why(project, owner
 
 def test_progress_counts_and_names_flags(project, owner):
     project.browser("ann")
+    assert "Invite labelers" in owner.get("/owner").text
     rank(project, "ann", 2)
+    assert "Invite labelers" not in owner.get("/owner").text
     task = claim(project.store, "ann", project.app.state.desk.config, project.clock())
     flag(project.store, "ann", task.id, "personal data", "<b>street</b>", "", "f1", project.clock())
     page = owner.get("/owner").text

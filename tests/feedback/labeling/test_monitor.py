@@ -23,15 +23,21 @@ CONFIG = LabelConfig(adaptive=False, overlap=2, repeat_share=0, gold_share=0, co
 
 @pytest.fixture
 def store(tmp_path):
-    store = Store(f"sqlite:///{tmp_path / 'a.db'}", tmp_path)
+    store = opened(f"sqlite:///{tmp_path / 'a.db'}", tmp_path)
+    yield store
+    store.close()
+
+
+def opened(url, folder):
+    """Three prompts of three completions, two labelers and a reviewer."""
+    store = Store(url, folder)
     store.add_groups(
         [(Prompt.from_text(f"q{n}", id=f"q{n}"), [Completion(f"{n}{c}") for c in "abc"]) for n in range(3)]
     )
     for name, role in (("ann", Role.LABELER), ("ben", Role.LABELER), ("rev", Role.REVIEWER)):
         people.add_person(store, name, role, NOW)
     fill(store, CONFIG)
-    yield store
-    store.close()
+    return store
 
 
 def rank(store, labeler, now=NOW, reverse=False, config=CONFIG):
@@ -144,6 +150,29 @@ def test_an_answer_without_a_receipt_is_a_gap(store):
     with store.database.write() as connection:
         connection.execute(t.submissions.delete())
     assert intake(store, NOW).gaps == ("1 answered tasks have no record of what was received",)
+
+
+def test_the_figures_and_acts_are_the_same_on_sqlite_and_postgresql(database_url, tmp_path):
+    store = opened(database_url, tmp_path)
+    first, second = (rank(store, "ann", NOW - n * DAY) for n in (2, 0))
+    task = claim(store, "ben", CONFIG, NOW)
+    flag(store, "ben", task.id, "odd", "", "", "f", NOW)
+    skip(store, "ben", task.id, "odd", "", "s", NOW)
+    refuse(store, "ben", "too late", {}, NOW - 10)
+    claim(store, "ben", CONFIG, NOW)
+    ids = [c.id for c in case(store, first, "rev", CONFIG.criterion).completions]
+    adjudicate(store, "rev", first, Answer((tuple(ids),)), "v1", CONFIG, NOW)
+    assert pause(store, "ann", again=True)[1] == 1
+    found, came = progress(store, CONFIG, NOW), intake(store, NOW)
+    assert (found.settled, found.labels, found.working) == (1, 3, 1)
+    assert found.per_day == pytest.approx(3 / 2)
+    assert found.daily[-1] == 2
+    assert (found.skipped, found.flagged) == ({"odd": 1}, {"odd": 1})
+    assert (came.total.received, came.hour.received, came.gaps) == (5, 4, ())
+    resume(store, "ann")
+    assert second in {r.prompt_id for r in store.rankings()}
+    assert not store.verify()
+    store.close()
 
 
 # -- adjudication ----------------------------------------------------------------------------------

@@ -207,8 +207,8 @@ def submit_answer(at: TheDesk, session: Labeler, assignment_id: str, sent: Sent)
     A version that was not accepted, or not as the last one, is 409: read the guidelines, submit again.
     """
     who = session.person
-    known = stored(at.store, who.name, [str(sent.get("key"))])  # sent again, it is stored already
-    if sent.get("guidelines") != who.acknowledged and not known:
+    accepted = sent.get("guidelines") == who.acknowledged
+    if not accepted and not stored(at.store, who.name, [str(sent.get("key"))]):  # unless it is sent again
         reason = "the guidelines changed while you worked; read them, then submit again"
         refuse(at.store, who.name, reason, sent | {"assignment": assignment_id}, at.clock())
         return JSONResponse(_problem(reason) | {"link": "/guidelines"}, 409)

@@ -23,7 +23,7 @@ LAYERS = [
     {"lm"},
     {"rl"},
     {"workspace", "store", "stats"},
-    {"types", "errors", "config", "accord"},
+    {"types", "errors", "config", "terminal", "accord"},
 ]
 """From the top; the last holds the package's own ``__init__`` too. A module imports downwards, from its
 own room, or (but for the stages) from its own layer."""

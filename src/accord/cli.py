@@ -4,26 +4,25 @@ Settings come from flags, else from the verb's section of ``accord.toml``, else 
 Figures go to standard output (one JSON object with ``--json``), progress and errors to standard
 error. Exit codes: 0 done, 1 a check failed, 2 bad input or settings, 130 interrupted.
 
-Each verb is built when it is asked for, so that ``accord init`` loads no torch.
+Each verb is built when it is asked for, so that importing, labelling and agreeing load no torch.
 """
 
 # Annotations stay objects here: tyro reads the classes that a verb imports inside its own builder.
 import importlib.metadata
-import json as jsonlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes as Flat
 
 from accord.config import Config
 from accord.errors import AccordError
+from accord.terminal import Bar, err, print_figures, print_table, signed, with_bounds
 from accord.workspace import Workspace
 
 C = TypeVar("C", bound=Config)
@@ -32,7 +31,6 @@ Folder = Annotated[Path, tyro.conf.arg(aliases=["-w"], metavar="FOLDER")]
 Verb = Callable[..., int]
 
 HERE = Path(".")
-err = Console(stderr=True, highlight=False)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -80,7 +78,7 @@ def init(argv: Sequence[str]) -> Verb:
             json: Print one JSON object.
         """
         workspace = Workspace.create(folder, database, _step_configs())
-        _print({"workspace": str(workspace.path), "guidelines": workspace.guidelines()[0]}, json)
+        print_figures({"workspace": str(workspace.path), "guidelines": workspace.guidelines()[0]}, json)
         err.print(f"next: edit {folder / 'guidelines.md'}, then `accord import PROMPTS.jsonl -w {folder}`")
         return 0
 
@@ -123,7 +121,7 @@ def import_(argv: Sequence[str]) -> Verb:
         if json:
             counts = {name: len(getattr(feedback, name)) for name in
                       ("prompts", "rankings", "thumbs", "comparisons", "problems")}  # fmt: skip
-            _print({"format": feedback.format, "rows": feedback.rows, **counts}, True)
+            print_figures({"format": feedback.format, "rows": feedback.rows, **counts}, True)
         else:
             print(feedback.describe())
         return 0
@@ -154,7 +152,7 @@ def export(argv: Sequence[str]) -> Verb:
             json: Print one JSON object.
         """
         written = export_feedback(Workspace.open(workspace), path, format, ties=ties, overwrite=overwrite)
-        _print({"path": path, "rows": written.rows, "left_out": dict(written.left_out)}, json)
+        print_figures({"path": path, "rows": written.rows, "left_out": dict(written.left_out)}, json)
         return 0
 
     return verb
@@ -189,7 +187,7 @@ def label(argv: Sequence[str]) -> Verb:
 
         def opened(opening: labeling.Opening) -> None:
             figures = {"address": opening.address, "prompts": opening.tasks, "owner": opening.owner_link}
-            _print(figures, json)
+            print_figures(figures, json)
             sys.stdout.flush()
             err.print("open the owner's link (good once, for an hour) and invite labelers; Ctrl-C stops")
 
@@ -230,7 +228,7 @@ def _label_access(argv: Sequence[str]) -> Verb:
             json: Print one JSON object.
         """
         opened = Workspace.open(workspace)
-        _print(access(opened, config, action, name, role=role, uses=uses, days=days, url=url), json)
+        print_figures(access(opened, config, action, name, role=role, uses=uses, days=days, url=url), json)
         return 0
 
     return verb
@@ -249,16 +247,16 @@ def agree(argv: Sequence[str]) -> Verb:
         """Fit the labelers' consensus on all current rankings."""
         done, consensus = run(Workspace.open(workspace), config)
         if not json:
-            columns = ("labeler", "rankings", "reliability", "agreement", "ties", "FAIL")
+            columns = ("labeler", "rankings", "reliability", "agreement", "position", "ties", "FAIL")
             rows = [
-                (r.labeler, str(r.rankings), _interval(r.reliability), _interval(r.agreement),
-                 f"{r.tie_share:.0%}", f"{r.fail_share:.0%}")
+                (r.labeler, str(r.rankings), with_bounds(r.reliability), with_bounds(r.agreement),
+                 with_bounds(r.position), f"{r.tie_share:.0%}", f"{r.fail_share:.0%}")
                 for r in consensus.labelers
             ]  # fmt: skip
-            _table(columns, rows)
+            print_table(columns, rows)
         for warning in consensus.warnings:
             err.print(f"note: {warning}", markup=False)
-        _print({"run": done.id, **done.metrics}, json)
+        print_figures({"run": done.id, **done.metrics}, json)
         return 0
 
     return verb
@@ -280,8 +278,8 @@ def choose(argv: Sequence[str]) -> Verb:
         if not json and choice.savings is not None and choice.savings.labels:
             columns = zip(choice.savings.labels, choice.savings.random, choice.savings.active, strict=True)
             rows = [(str(n), f"{random:.1%}", f"{active:.1%}") for n, random, active in columns]
-            _table(("labelled prompts", "accuracy, random arm", "active arm"), rows)
-        _print({"run": done.id, **done.metrics}, json)
+            print_table(("labelled prompts", "accuracy, random arm", "active arm"), rows)
+        print_figures({"run": done.id, **done.metrics}, json)
         return 0
 
     return verb
@@ -300,7 +298,7 @@ def sample(argv: Sequence[str]) -> Verb:
         """Sample completions; prompts that have theirs already are left alone."""
         with Bar("sample", json) as bar:
             done = run(Workspace.open(workspace), config, progress=bar)
-        _print({"run": done.id, **done.metrics}, json)
+        print_figures({"run": done.id, **done.metrics}, json)
         return 0
 
     return verb
@@ -320,7 +318,7 @@ def reward(argv: Sequence[str]) -> Verb:
         with Bar("reward", json, "loss", "accuracy") as bar:
             done, report, _ = run(Workspace.open(workspace), config, progress=bar)
         if not json:
-            _table(
+            print_table(
                 ("on held-out prompts", "figure"),
                 [
                     (
@@ -333,7 +331,7 @@ def reward(argv: Sequence[str]) -> Verb:
                     ("inputs cut to the context", str(report.truncated)),
                 ],
             )
-        _print({"run": done.id, **done.metrics}, json)
+        print_figures({"run": done.id, **done.metrics}, json)
         return 0
 
     return verb
@@ -353,7 +351,7 @@ def align(argv: Sequence[str]) -> Verb:
         """Align a model. Ctrl-C ends after the step under way; --resume goes on."""
         with Bar("align", json, "reward", "kl", "length") as bar:
             done, _ = run(Workspace.open(workspace), config, resume=resume, progress=bar)
-        _print({"run": done.id, **done.metrics}, json)
+        print_figures({"run": done.id, **done.metrics}, json)
         return 130 if done.status == "interrupted" else 0
 
     return verb
@@ -377,11 +375,11 @@ def evaluate(argv: Sequence[str]) -> Verb:
         page = workspace_report(opened, evaluation, done)
         if not json:
             rows = [
-                (r.name, f"{r.before_mean:.3f}", f"{r.after_mean:.3f}", _signed(r.difference, r.low, r.high))
+                (r.name, f"{r.before_mean:.3f}", f"{r.after_mean:.3f}", signed(r.difference, r.low, r.high))
                 for r in evaluation.rows
             ]
-            _table(("figure", "before", "after", "difference (95 %)"), rows)
-        _print({"run": done.id, **done.metrics, "report": str(page)}, json)
+            print_table(("figure", "before", "after", "difference (95 %)"), rows)
+        print_figures({"run": done.id, **done.metrics, "report": str(page)}, json)
         return 0
 
     return verb
@@ -412,17 +410,21 @@ def doctor(argv: Sequence[str]) -> Verb:
                 ("ok" if c.passed else "FAIL", c.name, f"{c.figure:.3g}", f"{c.bound:.3g}") for c in checks
             ]
             if not json:
-                _table(("", "invariant", "figure", "bound"), rows)
+                print_table(("", "invariant", "figure", "bound"), rows)
             for check in checks:
                 if not check.passed:
                     err.print(f"{check.name}: {check.advice}", markup=False)
-            _print({"model": model, "checks": len(checks), "failed": sum(not c.passed for c in checks)}, json)
+            print_figures(
+                {"model": model, "checks": len(checks), "failed": sum(not c.passed for c in checks)}, json
+            )
             return int(any(not c.passed for c in checks))
         opened = Workspace.open(workspace)
         problems = opened.store.verify()
         for problem in problems:
             err.print(str(problem), markup=False)
-        _print({"workspace": str(opened.path), **opened.store.counts(), "problems": len(problems)}, json)
+        print_figures(
+            {"workspace": str(opened.path), **opened.store.counts(), "problems": len(problems)}, json
+        )
         return int(bool(problems))
 
     return verb
@@ -445,7 +447,7 @@ def demo(argv: Sequence[str]) -> Verb:
             json: Print only the summary.
         """
         summary = run(folder, config, lambda name, *figures: Bar(name, json, *figures))
-        _print(summary, json)
+        print_figures(summary, json)
         err.print(f"\nopen {folder / 'report.html'} in a browser")
         return 0
 
@@ -513,41 +515,6 @@ def _unknown_verb(name: str) -> AccordError:
     return ConfigError(f"there is no verb {name!r}; {hint}")
 
 
-# -- output ------------------------------------------------------------------------------------
-
-
-class Bar:
-    """A progress bar on standard error: steps done, rate, time left, and the figures that matter."""
-
-    def __init__(self, name: str, quiet: bool = False, *figures: str) -> None:
-        self.figures = figures
-        self.progress = Progress(
-            TextColumn("{task.description:<9}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("{task.fields[shown]}"),
-            console=err,
-            disable=quiet,
-        )
-        self.task = self.progress.add_task(name, total=None, shown="")
-
-    def __call__(self, metrics: Mapping[str, float]) -> None:
-        self.progress.start()  # only now: an error before the first step shall not follow an empty bar
-        task = self.progress.tasks[0]
-        rate = f"{task.speed:.2f}/s " if task.speed else ""
-        shown = rate + "  ".join(f"{key} {metrics[key]:.3f}" for key in self.figures if key in metrics)
-        self.progress.update(
-            self.task, completed=metrics["step"], total=metrics["steps"], shown=shown.strip()
-        )
-
-    def __enter__(self) -> "Bar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-
 def _overview() -> None:
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, verb in VERBS.items():
@@ -555,32 +522,6 @@ def _overview() -> None:
     print("accord aligns a language model with people. One verb a step:\n")
     Console(highlight=False).print(table)
     print("\n`accord VERB --help` explains its settings.")
-
-
-def _print(figures: Mapping[str, Any], json: bool) -> None:
-    if json:
-        print(jsonlib.dumps(figures, default=str))
-        return
-    figures = {key: value for key, value in figures.items() if value not in (None, "")}
-    width = max(len(key) for key in figures)
-    for key, value in figures.items():
-        print(f"{key:<{width}}  {f'{value:.4f}' if isinstance(value, float) else value}")
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False).print(table)
-    print()
-
-
-def _interval(interval: Any) -> str:
-    return "-" if interval is None else f"{interval.value:.2f} ({interval.low:.2f} to {interval.high:.2f})"
-
-
-def _signed(value: float, low: float | None, high: float | None) -> str:
-    return f"{value:+.3f}" if low is None or high is None else f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 if __name__ == "__main__":

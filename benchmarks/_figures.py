@@ -11,16 +11,22 @@ from scipy import optimize, stats
 from accord.feedback.active import Array
 from accord.feedback.active_savings import labels_needed
 
+Bounds = dict[str, float | None]
+"""value, low and high."""
+UNKNOWN: Bounds = {"value": None, "low": None, "high": None}
 
-def t_interval(values: ArrayLike) -> dict[str, float]:
-    """Mean over seeds with its 95 % t-interval."""
+
+def t_interval(values: ArrayLike) -> Bounds:
+    """Mean over seeds with its 95 % t-interval; None where a seed has no finite value."""
     values_S = np.asarray(values, np.float64)
+    if not np.isfinite(values_S).all():
+        return UNKNOWN
     n, mean = len(values_S), float(values_S.mean())
     half = float(stats.t.ppf(0.975, n - 1) * values_S.std(ddof=1) / np.sqrt(n))
     return {"value": mean, "low": mean - half, "high": mean + half}
 
 
-def ratio(base_SG: Array, other_SG: Array, labels_G: Sequence[int], at: float) -> dict[str, float | None]:
+def ratio(base_SG: Array, other_SG: Array, labels_G: Sequence[int], at: float) -> Bounds:
     """Labels of one way over the baseline's, for the accuracy that the baseline has after ``at`` labels.
 
     Curves by seed and number of labels (S, G). From their means over seeds, with a 95 % t-interval by the
@@ -30,7 +36,7 @@ def ratio(base_SG: Array, other_SG: Array, labels_G: Sequence[int], at: float) -
     n = len(base_SG)
     whole = _log_ratio(base_SG, other_SG, labels_G, at)
     if not np.isfinite(whole):
-        return {"value": None, "low": None, "high": None}
+        return UNKNOWN
     left_out = np.array(
         [_log_ratio(np.delete(base_SG, s, 0), np.delete(other_SG, s, 0), labels_G, at) for s in range(n)]
     )
@@ -47,9 +53,7 @@ def _log_ratio(base_SG: Array, other_SG: Array, labels_G: Sequence[int], at: flo
     return float(np.log(labels_needed(labels_G, other_G, target) / labels_needed(labels_G, base_G, target)))
 
 
-def words(found: dict[str, float | None]) -> str:
-    """A ratio with its interval, as people read it."""
-    if found["value"] is None:
-        return "not reached"
-    low, high = (("?" if x is None else f"{x:.2f}") for x in (found["low"], found["high"]))
-    return f"{found['value']:.2f} ({low} to {high})"
+def words(found: Bounds, digits: int = 2) -> str:
+    """A figure with its interval, as people read it."""
+    value, low, high = ("?" if x is None else f"{x:.{digits}f}" for x in found.values())
+    return "not reached" if value == "?" else f"{value} ({low} to {high})"

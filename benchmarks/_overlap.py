@@ -78,7 +78,8 @@ def asked(world: Planted, certain: float) -> np.ndarray:
 
 def consensus(world: Planted, overlap_P: np.ndarray) -> dict[tuple[int, int, int], float]:
     """(prompt, first, second) -> p that the first is preferred, by the labelers' fitted consensus."""
-    used = [r for n, group in enumerate(world.rankings) for r in group[: int(overlap_P[n])]]
+    # of a plan that covers fewer prompts, the rest is not asked
+    used = [r for group, k in zip(world.rankings, overlap_P.tolist(), strict=False) for r in group[:k]]
     table = ranking_table(used)
     shared = (
         table.votes.judges().max() > 1
@@ -179,8 +180,8 @@ def overlap(seeds: Sequence[int], quick: bool) -> dict[str, Any]:
 
 def _tell(out: dict[str, Any]) -> None:
     c = out["same_consensus"]
-    for key, f in c.items():
-        say(f"  overlap consensus {key:<17} {f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f})")
+    for key, figures in c.items():
+        say(f"  overlap consensus {key:<17} {words(figures, 3)}")
     for name in ("fixed_1", "fixed_3", "adaptive"):
         row = out["same_model"][name]
         say(f"  overlap model {name:<9} {row['accuracy']}  ratio {words(row['ratio_at_end'])}")

@@ -116,7 +116,7 @@ def compare(
         out["methods"][method] = row
         said = "  ".join(f"{key} {words(row[key])}" for key in ("ratio_at_half", "ratio_at_end"))
         gain = row["gain_at_end"]
-        gained = "{value:+.3f} ({low:+.3f} to {high:+.3f})".format(**gain)
+        gained = words(gain, 3)
         say(f"  {name:<7} {method:<9} {at_end.mean():.3f} at {budget.end} labels  gain {gained}  {said}")
     return out
 

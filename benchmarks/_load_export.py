@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import subprocess
 import time
 import urllib.request
@@ -41,17 +42,19 @@ def top_up(store: Store, criterion: str, wanted: int) -> int:
     return have
 
 
-def by_command(folder: Path) -> tuple[float, int]:
-    """Seconds of `accord export --format events`, start-up included, and how many rankings it wrote."""
+def by_command(folder: Path) -> tuple[float, float, int]:
+    """`accord export --format events`, start-up included: seconds, those of a processor, rankings written."""
     file = folder / "export.jsonl"
-    begun = time.perf_counter()
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = accord("export", str(file), "--workspace", str(folder), "--format", "events", "--json")
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begun, _rankings(file.read_text(encoding="utf-8").splitlines())
+    wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return wall, used, _rankings(file.read_text(encoding="utf-8").splitlines())
 
 
 def over_http(port: int, token: str) -> tuple[float, int]:
-    """The same from the app's API."""
+    """From the app's API: seconds, and rankings received."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/api/v1/export", headers={"Authorization": f"Bearer {token}"}
     )

@@ -120,6 +120,7 @@ def measure(folder: Path, url: str, given: argparse.Namespace) -> dict[str, Any]
         labelers = make_labelers(workspace, run, given)
         figures = asyncio.run(course(run, labelers, server, given))
         say(f"stopping: {server.end(signal.SIGTERM)}")
+        figures["server_cpu_seconds"] = round(server.cpu_seconds, 1)
         figures |= check(workspace.store, run.sent, config.overlap)
         done = subprocess.run(accord("doctor", "--workspace", str(folder)), stdout=subprocess.DEVNULL)
         figures["doctor_clean"] = done.returncode == 0
@@ -235,7 +236,7 @@ def timed_export(
     have = top_up(workspace.store, config.criterion, given.annotations)
     people.add_person(workspace.store, "the-owner", Role.OWNER, time.time())
     token = people.issue_token(workspace.store, "the-owner", time.time())
-    by_hand, written = by_command(workspace.path)
+    by_hand, used, written = by_command(workspace.path)
     server.start()
     served, sent = over_http(server.port, token)
     server.end(signal.SIGTERM)
@@ -243,9 +244,9 @@ def timed_export(
         "annotations": have,
         "export_seconds": round(max(by_hand, served), 2),
         "export_command_seconds": round(by_hand, 2),
+        "export_command_cpu_seconds": round(used, 2),
         "export_http_seconds": round(served, 2),
         "export_complete": written == sent == have,
-        "server_cpu_seconds": round(server.cpu_seconds, 1),
     }
 
 

@@ -60,7 +60,7 @@ def parse(words: list[str]) -> dict:
     """What the real parser of a verb makes of its words; SystemExit where it refuses them."""
     verb, *rest = words
     assert verb in VERBS, f"there is no verb {verb!r}"
-    build = VERBS[verb](["--help"])  # a verb's defaults outside of a workspace
+    build = VERBS[verb]([*rest[:1], "--help"])  # a verb's defaults outside of a workspace
     return tyro.cli(functools.wraps(build)(lambda **given: given), args=rest)
 
 

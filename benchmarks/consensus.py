@@ -68,9 +68,9 @@ def count(pool: Pool, tally: Tally) -> None:
     fitted = fit(ranking_table(pool.rankings))
     order_K = np.array([int(name[1:]) for name in fitted.table.labelers])
     true_K, bias_K = pool.reliability[order_K], pool.position[order_K]
-    found_K, sd_K = fitted.habits.reliability_K, fitted.reliability_sd()
+    found_K, sd_K = fitted.own.reliability_K, fitted.reliability_sd()
     tally.covered += (np.abs(found_K - true_K) < 1.96 * sd_K).tolist()
-    tally.bias_covered += (np.abs(fitted.habits.position_K - bias_K) < 1.96 * fitted.position_sd()).tolist()
+    tally.bias_covered += (np.abs(fitted.own.position_K - bias_K) < 1.96 * fitted.position_sd()).tolist()
     tally.reliability += list(zip(true_K.tolist(), found_K.tolist(), strict=True))
     tally.auroc.append(auroc(-(found_K + 1.96 * sd_K), true_K <= 0))
     told = {"consensus": consensus_shares(fitted), "majority": majority(pool.rankings),

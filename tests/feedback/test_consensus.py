@@ -1,4 +1,5 @@
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -7,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accord.errors import ConfigError, DataError
-from accord.feedback.consensus import AgreeConfig, Consensus, agree, single
+from accord.feedback.consensus import AgreeConfig, Consensus, _placed, _warnings, agree, single
 from accord.stats.agreement import pair_accuracy
+from accord.stats.evidence import Choice
+from accord.stats.fitting import fit
+from accord.stats.rankings import ranking_table
 from accord.types import Completion, Prompt, Ranking
 from pool import simulate
 from realdata import real_data
@@ -416,3 +420,18 @@ def test_a_lenient_or_strict_labeler_does_not_sway_the_fails():
     print(f"wrong on FAIL: consensus {np.mean(wrong):.3f}, majority {np.mean(plain):.3f}")
     assert np.mean(wrong) < np.mean(plain)
     assert np.mean(wrong) < 0.045
+
+
+def test_a_poor_labeler_of_a_small_pool_is_told_what_their_votes_count():
+    """Where the pool cannot tell labelers apart, nobody is said to count for less."""
+    prompts, completions = _world({f"p{n}": "abcd" for n in range(6)})
+    rankings = [_rank(p, k, "a b c d") for p in prompts for k in "wxyz"]
+    rankings += [_rank(p, "upside", "d c b a") for p in prompts]
+    told = agree(prompts, completions, rankings, FAST)
+    assert told.prior is not None
+    assert not told.prior.alike
+    assert any("'upside' ranks against" in w and "count inverted" in w for w in told.warnings)
+    fitted = fit(ranking_table(rankings))
+    equal = replace(fitted, choice=Choice(told.prior.prior, 0.0, alike=True))
+    said = _warnings(prompts, _placed(rankings), told.labelers, FAST, equal, {"upside": 3})
+    assert [w for w in said if "'upside'" in w and "votes count in full" in w]

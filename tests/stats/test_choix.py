@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from accord.stats.agreement import tau_b
-from accord.stats.fitting import Prior, assume, fit
+from accord.stats.fitting import assume, fit
+from accord.stats.maximum import Prior
 from accord.stats.rankings import ranking_table
 from accord.types import Ranking
 

@@ -7,22 +7,14 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from accord.stats.davidson import Habits, probabilities
-from accord.stats.fitting import (
-    Prior,
-    _climb,
-    _finish,
-    _orient,
-    _spread,
-    assume,
-    fit,
-    negative_log_density,
-    without_labeler,
-)
+from accord.stats.fitting import assume, fit, without_labeler
+from accord.stats.maximum import Prior, climb, finish, negative_log_density, orient, spread
 from accord.stats.propagation import posterior
 from accord.stats.rankings import ranking_table
 from accord.types import Ranking
 from pool import simulate
 
+FIXED = Prior(1.0, 2.0)
 PLANTED = [3.0, 2.5, 2.0, 1.5, 1.0, 0.0, -1.5]
 
 
@@ -40,25 +32,23 @@ def test_gradient_equals_finite_differences(size):
     votes = ranking_table(half).votes
     assert 0 < (votes.lead_V == 0).sum() < len(votes.lead_V)
     theta = np.random.default_rng(1).normal(0.5, 1.0, 9)
-    gradient = negative_log_density(votes, theta, Prior(), tol=1e-9)[1]
+    gradient = negative_log_density(votes, theta, FIXED, tol=1e-9)[1]
     for n in range(9):
         step = np.zeros(9)
         step[n] = 1e-3
-        high, low = (
-            negative_log_density(votes, theta + sign * step, Prior(), tol=1e-9)[0] for sign in (1, -1)
-        )
+        high, low = (negative_log_density(votes, theta + sign * step, FIXED, tol=1e-9)[0] for sign in (1, -1))
         assert gradient[n] == pytest.approx((high - low) / 2e-3, rel=1e-3, abs=1e-3)
 
 
 def test_standard_errors_equal_the_curvature(planted):
-    _, fitted = planted
+    fitted = fit(planted[1].table, FIXED)
     theta = fitted.habits.pack()
     curvature = []
     for n in range(len(theta)):
         step = np.zeros_like(theta)
         step[n] = 1e-3
         high, low = (
-            negative_log_density(fitted.table.votes, theta + sign * step, Prior())[1] for sign in (1, -1)
+            negative_log_density(fitted.table.votes, theta + sign * step, FIXED)[1] for sign in (1, -1)
         )
         curvature.append((high - low) / 2e-3)
     assert fitted.cov_TT == pytest.approx(np.linalg.inv(np.array(curvature)), rel=0.02, abs=2e-4)
@@ -183,7 +173,7 @@ def test_two_pools_that_never_meet_both_keep_their_sign(seed):
     # Where the line search lands is luck: a pool that came out upside down is turned, the other left.
     turn_K = np.where([k.startswith("other") for k in fitted.table.labelers], -1, 1)
     landed_K = fitted.habits.reliability_K * turn_K
-    assert _orient(fitted.table.votes, landed_K) == pytest.approx(fitted.habits.reliability_K)
+    assert orient(fitted.table.votes, landed_K) == pytest.approx(fitted.habits.reliability_K)
 
 
 @pytest.mark.parametrize("size", [2, 4])
@@ -240,7 +230,7 @@ def test_the_fast_fit_equals_the_slow_one():
     """Starting on a part of the prompts and stopping early, against one long climb by L-BFGS on all."""
     pool = simulate(np.random.default_rng(0), [4.0, 3.0, 2.0, 1.0, 0.0, -2.0], 120, 4, 3, position=[0.4] * 6)
     table = ranking_table(pool.rankings)
-    prior = Prior()
+    prior = FIXED
 
     def objective(theta_T):
         value, gradient_T, _ = negative_log_density(table.votes, theta_T, prior, tol=1e-8)
@@ -249,8 +239,8 @@ def test_the_fast_fit_equals_the_slow_one():
     start_T = prior.moments(6)[0]
     slow = optimize.minimize(objective, start_T, jac=True, method="L-BFGS-B", options={"ftol": 1e-13})
     assert slow.success
-    from_part = _climb(_spread(table.votes, 40), start_T, prior)
-    theta_T, cov_TT, scores = _finish(table.votes, from_part, prior)
+    from_part = climb(spread(table.votes, 40), start_T, prior)
+    theta_T, cov_TT, scores = finish(table.votes, from_part, prior)
     standard_T = np.sqrt(np.diagonal(cov_TT))
     assert np.abs((from_part - slow.x) / standard_T).max() > 0.5  # the part alone is not enough
     assert np.abs((theta_T - slow.x) / standard_T).max() < 0.03
@@ -261,10 +251,10 @@ def test_the_fast_fit_equals_the_slow_one():
 def test_a_spread_keeps_prompts_whole():
     pool = simulate(np.random.default_rng(0), [2.0, 1.0, 1.0], 50, 3, 2)
     votes = ranking_table(pool.rankings).votes
-    few = _spread(votes, 10)
+    few = spread(votes, 10)
     assert len(few.sizes_P) == 10
     assert len(few.site_V) == 10 * 6
-    assert _spread(votes, 50) is votes
+    assert spread(votes, 50) is votes
 
 
 def test_intervals_of_soft_labels_are_quantiles_of_the_marginal():

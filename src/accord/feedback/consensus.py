@@ -20,9 +20,11 @@ from accord.config import Config
 from accord.errors import DataError
 from accord.feedback.turned import Turned, turned_by, turned_pairs
 from accord.stats.agreement import Agreement, agreement
+from accord.stats.evidence import Choice
 from accord.stats.fails import two_coin
-from accord.stats.fitting import Fit, Prior, assume, fit
+from accord.stats.fitting import Fit, assume, fit
 from accord.stats.labelers import LabelerRow, Standing, labeler_rows, standing
+from accord.stats.maximum import Prior
 from accord.stats.rankings import levels, ranking_table
 from accord.types import Comparison, Completion, Prompt, Ranking
 
@@ -40,10 +42,10 @@ class AgreeConfig(Config):
     """In a prompt's consensus ranking, completions share a tier while p stays below 0.5 + this."""
     fail_threshold: float = Field(0.5, gt=0, lt=1)
     """A completion counts as FAIL from this probability on; pairs of two FAILs are not compared."""
-    reliability_mean: float = Field(1.0, gt=0)
-    """Prior mean of a labeler's reliability; positive, for the majority is better than chance."""
-    reliability_sd: float = Field(2.0, gt=0)
-    """Prior standard deviation of a labeler's reliability."""
+    reliability_mean: float | None = Field(None, gt=0)
+    """Prior mean of a labeler's reliability, positive: most beat chance; not set, the votes choose it."""
+    reliability_sd: float | None = Field(None, gt=0)
+    """Prior standard deviation of the same; not set, labelers count alike unless it is clear they differ."""
     tie_mean: float = Field(0.5, gt=0)
     """Prior tie propensity nu; 0.5 means that one pair of equals in five is called a tie."""
     tie_sd: float = Field(0.5, gt=0)
@@ -96,6 +98,8 @@ class Consensus:
     warnings: list[str]
     typical: float | None
     """Reliability of the pool's typical labeler; ``None`` where it was assumed."""
+    prior: Choice | None
+    """The prior on labelers and what spoke for it; ``None`` where reliability was assumed."""
     intervals: dict[tuple[str, str, str], tuple[float, float]]
     """(prompt, chosen, rejected) of each comparison -> 95 % interval of its ``p_chosen``."""
     turned: list[Turned]
@@ -230,8 +234,9 @@ def _assemble(
         dropped,
         sum(not c.labelers for c in comparisons),
         superseded,
-        list(_warnings(prompts, placed, rows, config, typical, turned_by(turned))),
+        list(_warnings(prompts, placed, rows, config, fitted, turned_by(turned))),
         typical,
+        fitted.choice,
         {key: intervals[key] for c in comparisons for key in [(c.prompt.id, c.chosen.id, c.rejected.id)]},
         turned,
     )
@@ -340,7 +345,7 @@ def _consensus_ranking(
     """Completions by score; a new tier begins where p against the tier's best leaves the margin."""
     fails = tuple(c for c in scores if scores[c].p_fail >= config.fail_threshold)
     tiers: list[list[str]] = []
-    for completion in sorted(scores.keys() - set(fails), key=lambda c: (-scores[c].value, c)):
+    for completion in sorted(scores.keys() - set(fails), key=lambda c: (-round(scores[c].value, 9), c)):
         if tiers and p_first[prompt_id, tiers[-1][0], completion] < 0.5 + config.tier_margin:
             tiers[-1].append(completion)
         else:
@@ -353,9 +358,11 @@ def _warnings(
     placed: Placed,
     rows: Sequence[LabelerRow],
     config: AgreeConfig,
-    typical: float | None,
+    fitted: Fit,
     turned: Mapping[str, int],
 ) -> Iterator[str]:
+    typical = fitted.typical[0] if fitted.choice is not None else None
+    alike = fitted.choice is not None and fitted.choice.alike
     if typical is None:
         yield (
             f"no reliability was learned: each labeler is assumed to have {config.assumed_reliability:g} and "
@@ -375,12 +382,19 @@ def _warnings(
             case Standing.INVERTED:
                 yield (
                     f"labeler {row.labeler!r} ranks against the others (reliability "
-                    f"{row.reliability.value:.2f}, interval below 0); their votes count inverted, which "
-                    f"turned {turned.get(row.labeler, 0)} pairs: do they read the scale upside down?"
+                    f"{row.reliability.value:.2f}, interval below 0); "
+                    f"{_weight(row, alike, 'inverted', turned)}: do they read the scale upside down?"
                 )
             case Standing.COIN:
                 yield (
                     f"labeler {row.labeler!r} is little better than a coin (reliability "
-                    f"{row.reliability.value:.2f} where {typical:.2f} is typical); their votes hardly count, "
-                    f"which turned {turned.get(row.labeler, 0)} pairs: go through the guidelines with them"
+                    f"{row.reliability.value:.2f} where {typical:.2f} is typical); "
+                    f"{_weight(row, alike, 'for little', turned)}: go through the guidelines with them"
                 )
+
+
+def _weight(row: LabelerRow, alike: bool, how: str, turned: Mapping[str, int]) -> str:
+    """What the consensus made of a poor labeler's votes."""
+    if alike:
+        return "the pool as a whole says too little to weigh labelers apart, so their votes count in full"
+    return f"their votes count {how}, which turned {turned.get(row.labeler, 0)} pairs"

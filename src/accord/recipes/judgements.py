@@ -120,21 +120,27 @@ def agree(workspace: Workspace, config: AgreeConfig) -> tuple[Run, Consensus]:
         prompts = {prompt.id: prompt for prompt in store.prompts(ids=ids)}
         consensus = agree_rankings(prompts, store.completions(ids), rankings, config)
         store.add_comparisons(consensus.comparisons, record.run.id)
+        alpha = consensus.agreement.alpha_ordinal.interval
         record.metrics |= {
             "rankings": len(rankings),
             "repeats": len(given) - len(rankings),
             "labelers": len(consensus.labelers),
             "comparisons": len(consensus.comparisons),
             "dropped": consensus.dropped,
-            "alpha": _finite(consensus.agreement.alpha_ordinal),
+            "alpha": None if alpha is None else alpha.value,
+            "prior": _prior(consensus),
         }
         shown = {"labelers": consensus.labelers, "agreement": consensus.agreement,
                  "dropped": consensus.dropped, "warnings": consensus.warnings,
+                 "prior": consensus.prior,
                  "turned": {"pairs": consensus.turned, "against": turned_by(consensus.turned)}}  # fmt: skip
         record.write("consensus.json", shown, "consensus")
     return store.run(record.run.id), consensus
 
 
-def _finite(value: Any) -> float | None:
-    found = getattr(value, "value", value)
-    return float(found) if isinstance(found, int | float) and found == found else None
+def _prior(consensus: Consensus) -> dict[str, Any] | None:
+    """The reliability prior of the fit; ``None`` where reliability was assumed."""
+    if consensus.prior is None:
+        return None
+    mean, sd = consensus.prior.prior.reliability()
+    return {"mean": mean, "sd": sd, "gain": consensus.prior.gain, "alike": consensus.prior.alike}

@@ -111,8 +111,8 @@ def labeler_rows(
         weight_V = votes.weight_V[mine_V]
         tied_V = votes.outcome_V[mine_V] == 0.5
         first_share, first_chance = _first_position(own)
-        reliability = _normal(fitted.habits.reliability_K[k], fitted.reliability_sd()[k], len(own))
-        position = _normal(fitted.habits.position_K[k], fitted.position_sd()[k], len(own))
+        reliability = _normal(fitted.own.reliability_K[k], fitted.reliability_sd()[k], len(own))
+        position = _normal(fitted.own.position_K[k], fitted.position_sd()[k], len(own))
         rows.append(
             LabelerRow(
                 labeler,

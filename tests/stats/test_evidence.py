@@ -14,6 +14,7 @@ from accord.stats.intervals import bootstrap_mean
 from accord.stats.maximum import Prior
 from accord.stats.propagation import posterior
 from accord.stats.rankings import ranking_table
+from accord.types import Ranking
 from pool import simulate
 
 POLLUTED = [2.2] * 15 + [0.0] * 4 + [-1.5]
@@ -102,6 +103,15 @@ def test_labelers_who_cannot_be_told_apart_are_alike_but_no_better_known():
     assert (np.abs(fitted.own.reliability_K - 1.5) < 2 * fitted.reliability_sd()).all()
     known = fit(fitted.table, Prior(mean, sd))
     assert known.own is known.habits or (known.own.reliability_K == known.habits.reliability_K).all()
+
+
+def test_a_few_rankings_that_agree_make_nobody_infallible():
+    """Two labelers who never differ: the mean stays where labelers may be."""
+    rankings = [Ranking(f"p{n}", k, (("a",), ("b",), ("c",))) for n in range(12) for k in "xy"]
+    fitted = fit(ranking_table(rankings))
+    print("typical", fitted.typical[0], fitted.choice)
+    assert fitted.choice.alike
+    assert 2 < fitted.typical[0] < 8
 
 
 def test_what_is_given_is_kept():

@@ -7,6 +7,7 @@ and labelers' parameters integrated out, the latter by Laplace's method,
 
     log p(votes) = log p(votes | theta) + log p(theta) + T/2 log 2 pi + 1/2 log |cov|    at the maximum theta
 
+Of the mean itself N(1, 2) is believed (``LEVEL``), so that a few rankings that agree make nobody infallible.
 Labelers are taken to be alike unless priors under which they differ are better by ``STRONG``. The means
 are multiples of the reliability that all rankings have under one name, which is too low where labelers
 differ. Shapes: see ``davidson``.
@@ -34,6 +35,8 @@ ALIKE = 0.05
 """The same for labelers who are all alike."""
 LEAST = 0.3
 """The least mean tried: labelers no better than chance would leave the scores without a sign."""
+LEVEL = (1.0, 2.0)
+"""Mean and standard deviation of what is believed of the mean."""
 STRONG = 3.0
 """Nats (odds of 20 to 1) by which differing labelers must explain the votes better than labelers who are
 alike; Kass and Raftery (1995) call that strong evidence. In simulation and on real ballots a lower bar lets
@@ -46,8 +49,8 @@ class Choice:
 
     prior: Prior
     gain: float | None = None
-    """Log evidence, in nats, of the best prior under which labelers differ less that of labelers who are all
-    alike; ``None`` where the two were not compared."""
+    """By how many nats the best prior under which labelers differ is better than labelers who are all alike;
+    ``None`` where the two were not compared."""
     alike: bool = False
     """Whether labelers were taken to be alike."""
 
@@ -60,6 +63,7 @@ def choose(votes: Votes, prior: Prior = OPEN) -> tuple[Choice, Array]:
     if prior.reliability_mean is not None and prior.reliability_sd is not None:
         return Choice(prior), prior.moments(votes.n_labelers)[0]
     part, present_K = _part(votes)
+    scale = float(votes.weight_V.sum() / max(1e-9, part.weight_V.sum()))
     pooled_3 = _pooled(part, prior)
     found: list[tuple[float, Prior, Array]] = []
     failure: NumericsError | None = None
@@ -70,11 +74,10 @@ def choose(votes: Votes, prior: Prior = OPEN) -> tuple[Choice, Array]:
         except NumericsError as error:
             failure = error
         else:
-            found.append((evidence, candidate, theta_T))
+            found.append((scale * evidence + _belief(candidate), candidate, theta_T))
     if not found:
         raise failure or NumericsError("no prior to choose from")
-    scale = votes.weight_V.sum() / max(1e-9, part.weight_V.sum())
-    choice, best_T = _best(found, float(scale))
+    choice, best_T = _best(found)
     start_T = choice.prior.moments(votes.n_labelers)[0].reshape(3, -1)
     start_T[:, present_K] = best_T.reshape(3, -1)
     return choice, start_T.ravel()
@@ -90,7 +93,7 @@ def _part(votes: Votes) -> tuple[Votes, Index]:
 def _pooled(votes: Votes, prior: Prior) -> Array:
     """The parameters (3) of one labeler who gave all votes."""
     one = replace(votes, labeler_V=np.zeros_like(votes.labeler_V), n_labelers=1)
-    vague = replace(prior, reliability_mean=1.0, reliability_sd=2.0)
+    vague = replace(prior, reliability_mean=LEVEL[0], reliability_sd=LEVEL[1])
     return finish(one, climb(one, vague.moments(1)[0], vague), vague)[0]
 
 
@@ -118,8 +121,8 @@ def _evidence(votes: Votes, start_T: Array, prior: Prior) -> tuple[float, Array]
     return fit + 0.5 * log_det - float(np.log(sd_T).sum()), theta_T
 
 
-def _best(found: list[tuple[float, Prior, Array]], scale: float) -> tuple[Choice, Array]:
-    """The candidate of most evidence, labelers who are alike unless another is better by ``STRONG``."""
+def _best(found: list[tuple[float, Prior, Array]]) -> tuple[Choice, Array]:
+    """The best candidate, labelers who are alike unless another is better by ``STRONG``."""
     alike = [entry for entry in found if _is_alike(entry[1])]
     differing = [entry for entry in found if not _is_alike(entry[1])]
     if not differing:
@@ -127,10 +130,15 @@ def _best(found: list[tuple[float, Prior, Array]], scale: float) -> tuple[Choice
     evidence, prior, theta_T = max(differing, key=lambda entry: entry[0])
     if not alike:
         return Choice(prior), theta_T
-    gain = (evidence - alike[0][0]) * scale
+    gain = evidence - alike[0][0]
     if gain > STRONG:
         return Choice(prior, gain), theta_T
     return Choice(alike[0][1], gain, True), alike[0][2]
+
+
+def _belief(prior: Prior) -> float:
+    """Log density of the prior's mean, a constant left out."""
+    return -0.5 * ((prior.reliability()[0] - LEVEL[0]) / LEVEL[1]) ** 2
 
 
 def _is_alike(prior: Prior) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from accord.stats.davidson import Array, Habits, Index, Votes, probabilities
-from accord.stats.evidence import Choice, choose
+from accord.stats.evidence import LEVEL, Choice, choose
 from accord.stats.maximum import FIRST_PROMPTS, OPEN, Prior, climb, finish, spread
 from accord.stats.propagation import Posterior, posterior
 from accord.stats.rankings import RankingTable
@@ -22,8 +22,7 @@ rankers (Plackett-Luce) of reliability 3 come out a sixth low and those of 1 a t
 prompts there are. Votes on pairs alone have no such error."""
 USUAL_SPREAD = 0.6
 """Of the mean reliability: by how much labelers are taken to differ at least where it comes to what is
-reported of one. That a pool cannot be told from one of equals is no proof that each is the usual labeler.
-The mean is taken to be known to its own size, for it was chosen among multiples."""
+reported of one. That a pool cannot be told from one of equals is no proof that each is the usual labeler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ def fit(table: RankingTable, prior: Prior = OPEN) -> Fit:
         sd = USUAL_SPREAD * mean
         own_T, cov_TT, _ = finish(votes, theta_T, replace(choice.prior, reliability_sd=sd))
     if prior.reliability_mean is None:
-        cov_TT = _with_unknown_mean(cov_TT, sd, mean)
+        cov_TT = _with_unknown_mean(cov_TT, sd, LEVEL[1])
     habits = Habits.unpack(theta_T)
     return Fit(table, habits, Habits.unpack(own_T), cov_TT, scores, _typical(votes, habits), choice)
 

@@ -8,7 +8,7 @@ import pytest
 from accord.errors import ConfigError
 from accord.stats.baselines import borda, pair_shares
 from accord.stats.davidson import Habits
-from accord.stats.evidence import ALIKE, LEAST, PROMPTS, STRONG, _evidence, _part, choose
+from accord.stats.evidence import ALIKE, LEAST, PROMPTS, STRONG, VOTES, _evidence, _part, choose
 from accord.stats.fitting import _with_unknown_mean, assume, fit
 from accord.stats.intervals import bootstrap_mean
 from accord.stats.maximum import Prior
@@ -162,6 +162,14 @@ def test_large_pools_are_judged_by_a_part():
     assert start_T[absent_K] == pytest.approx(mean)
     assert not choice.alike
     assert start_T[4] < 0 < start_T[0]
+
+
+def test_long_rankings_are_judged_by_fewer_prompts():
+    """Ten prompts of twelve completions and forty labelers: 26,400 votes."""
+    votes = ranking_table(_pool(0, [1.0] * 40, 10, size=12, per_prompt=40).rankings).votes
+    part, _ = _part(votes)
+    assert len(votes.site_V) == 26_400
+    assert VOTES / 2 < len(part.site_V) <= VOTES
 
 
 def test_a_mean_that_is_unknown_adds_to_the_covariance():

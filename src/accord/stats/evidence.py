@@ -24,8 +24,8 @@ from accord.errors import NumericsError
 from accord.stats.davidson import Array, Index, Votes
 from accord.stats.maximum import OPEN, Prior, climb, finish, spread
 
-PROMPTS = 300
-"""Prompts on which priors are compared; the evidence is scaled to all votes. With many, the prior matters
+PROMPTS, VOTES = 300, 15_000
+"""On how many priors are compared at most; the evidence is scaled to all votes. With many, the prior matters
 little."""
 MEANS = (1.0, 1.5, 2.5)
 """Candidates for the mean, in multiples of the reliability of all rankings under one name."""
@@ -85,7 +85,8 @@ def choose(votes: Votes, prior: Prior = OPEN) -> tuple[Choice, Array]:
 
 def _part(votes: Votes) -> tuple[Votes, Index]:
     """The votes on some prompts, labelers without a vote there left out, and the numbers of the others."""
-    part = spread(votes, PROMPTS)
+    affordable = len(votes.sizes_P) * VOTES // max(1, len(votes.site_V))
+    part = spread(votes, max(1, min(PROMPTS, affordable)))
     present_K, labeler_V = np.unique(part.labeler_V, return_inverse=True)
     return replace(part, labeler_V=labeler_V, n_labelers=len(present_K)), present_K
 

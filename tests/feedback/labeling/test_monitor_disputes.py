@@ -48,7 +48,7 @@ def test_an_even_quarrel_is_hotter_than_a_settled_one_and_unity_is_cold():
     found = disputes(rankings, consensus_of(rankings), {})
     assert [each.prompt_id for each in found] == ["even", "most"]
     assert found[0] == Dispute("even", pytest.approx(1.0, abs=0.02), 2, 1, 0)
-    assert found[1].heat < 0.3  # four against one are 0.4 apart, and the consensus is fairly certain
+    assert found[1].heat < 0.35  # four against one are 0.4 apart, and the consensus is fairly certain
     assert found[1].labelers == 5
 
 

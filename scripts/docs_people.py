@@ -76,8 +76,9 @@ TRUTH = """## A known truth
 
 Ballots are drawn at random from all that the workers cast on each task. Pair accuracy is against the true
 order; Kendall's tau-a is twice that less 1. Ballots have no names: ten stand-ins share them, so there is
-no reliability to learn, and the consensus can only match the simple counts. The question is whether it
-costs anything. Intervals are over draws of ballots from the same eight tasks.
+no reliability to learn, and the consensus can at best match the best of the simple counts. The question is
+whether it costs anything; it counts labelers alike unless the evidence that they differ is strong. Intervals
+are over draws of ballots from the same eight tasks.
 """
 
 LIMITS = """## What this does not show
@@ -219,14 +220,19 @@ def verdicts(data: Mapping[str, Any]) -> str:
 
 
 def truth_verdict(rows: list[Mapping[str, Any]]) -> str:
-    """In words, at how many ballots the consensus costs accuracy against majority vote."""
-    worse = [str(row["ballots"]) for row in rows if row["consensus_minus_majority"]["high"] < 0]
-    if not worse:
-        return "At no number of ballots is the consensus worse than majority vote.\n"
+    """In words, at how many ballots the consensus differs from the simple counts."""
+
+    def named(method: str, end: str, sign: int) -> str:
+        sizes = [str(r["ballots"]) for r in rows if sign * r[f"consensus_minus_{method}"][end] > 0]
+        return f"{', '.join(sizes)} ballots a task" if sizes else "no number of ballots"
+
     return (
-        f"With {', '.join(worse)} ballots a task the consensus is worse than majority vote: so few "
-        "rankings tell too little of a labeler, and reliabilities learned from them are partly noise. Where "
-        "all labelers are thought alike and rankings are few, set `reliability_sd` lower.\n"
+        " ".join(
+            f"Against {label} the consensus is worse at {named(method, 'high', -1)}, better at "
+            f"{named(method, 'low', 1)}."
+            for method, label in (("majority", "majority vote"), ("borda", "Borda counts"))
+        )
+        + "\n"
     )
 
 

@@ -7,7 +7,7 @@ and labelers' parameters integrated out, the latter by Laplace's method,
 
     log p(votes) = log p(votes | theta) + log p(theta) + T/2 log 2 pi + 1/2 log |cov|    at the maximum theta
 
-Of the mean itself N(1, 2) is believed (``LEVEL``), so that a few rankings that agree make nobody infallible.
+Of the mean itself N(1, 2) is believed (``VAGUE``), so that a few rankings that agree make nobody infallible.
 Labelers are taken to be alike unless priors under which they differ are better by ``STRONG``. The means
 are multiples of the reliability that all rankings have under one name, which is too low where labelers
 differ. Shapes: see ``davidson``.
@@ -22,7 +22,7 @@ import numpy as np
 
 from accord.errors import NumericsError
 from accord.stats.davidson import Array, Index, Votes
-from accord.stats.maximum import OPEN, Prior, climb, finish, spread
+from accord.stats.maximum import OPEN, VAGUE, Prior, climb, finish, maximise, spread
 
 PROMPTS, VOTES = 300, 15_000
 """On how many priors are compared at most; the evidence is scaled to all votes. With many, the prior matters
@@ -35,8 +35,6 @@ ALIKE = 0.05
 """The same for labelers who are all alike."""
 LEAST = 0.3
 """The least mean tried: labelers no better than chance would leave the scores without a sign."""
-LEVEL = (1.0, 2.0)
-"""Mean and standard deviation of what is believed of the mean."""
 STRONG = 3.0
 """Nats (odds of 20 to 1) by which differing labelers must explain the votes better than labelers who are
 alike; Kass and Raftery (1995) call that strong evidence. In simulation and on real ballots a lower bar lets
@@ -94,7 +92,7 @@ def _part(votes: Votes) -> tuple[Votes, Index]:
 def _pooled(votes: Votes, prior: Prior) -> Array:
     """The parameters (3) of one labeler who gave all votes."""
     one = replace(votes, labeler_V=np.zeros_like(votes.labeler_V), n_labelers=1)
-    vague = replace(prior, reliability_mean=LEVEL[0], reliability_sd=LEVEL[1])
+    vague = replace(prior, reliability_mean=VAGUE[0], reliability_sd=VAGUE[1])
     return finish(one, climb(one, vague.moments(1)[0], vague), vague)[0]
 
 
@@ -112,10 +110,7 @@ def _candidates(prior: Prior, usual: float) -> Iterator[Prior]:
 def _evidence(votes: Votes, start_T: Array, prior: Prior) -> tuple[float, Array]:
     """Log evidence under the prior, and the labelers' parameters (T) at the maximum."""
     mean_T, sd_T = prior.moments(votes.n_labelers)
-    try:
-        theta_T, cov_TT, scores = finish(votes, start_T, prior)
-    except NumericsError:  # too far for Newton's method
-        theta_T, cov_TT, scores = finish(votes, climb(votes, mean_T, prior), prior)
+    theta_T, cov_TT, scores = maximise(votes, start_T, prior)
     off_T = (theta_T - mean_T) / sd_T
     log_det = float(np.linalg.slogdet(cov_TT)[1])
     fit = scores.log_evidence - 0.5 * float(off_T @ off_T)
@@ -139,7 +134,7 @@ def _best(found: list[tuple[float, Prior, Array]]) -> tuple[Choice, Array]:
 
 def _belief(prior: Prior) -> float:
     """Log density of the prior's mean, a constant left out."""
-    return -0.5 * ((prior.reliability()[0] - LEVEL[0]) / LEVEL[1]) ** 2
+    return -0.5 * ((prior.reliability()[0] - VAGUE[0]) / VAGUE[1]) ** 2
 
 
 def _is_alike(prior: Prior) -> bool:

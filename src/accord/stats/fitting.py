@@ -6,13 +6,13 @@ Shapes: see ``davidson``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from accord.stats.davidson import Array, Habits, Index, Votes, probabilities
-from accord.stats.evidence import LEVEL, Choice, choose
-from accord.stats.maximum import FIRST_PROMPTS, OPEN, Prior, climb, finish, spread
+from accord.stats.evidence import Choice, choose
+from accord.stats.maximum import FIRST_PROMPTS, OPEN, Prior, climb, finish, maximise, spread
 from accord.stats.propagation import Posterior, posterior
 from accord.stats.rankings import RankingTable
 
@@ -20,9 +20,6 @@ ALLOWANCE = 0.1
 """Of a parameter's size, for what no weight of its pairs mends in a ranking of more than two: simulated
 rankers (Plackett-Luce) of reliability 3 come out a sixth low and those of 1 a tenth high, however many
 prompts there are. Votes on pairs alone have no such error."""
-USUAL_SPREAD = 0.6
-"""Of the mean reliability: by how much labelers are taken to differ at least where it comes to what is
-reported of one. That a pool cannot be told from one of equals is no proof that each is the usual labeler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +30,9 @@ class Fit:
     habits: Habits
     """What the scores were inferred with."""
     own: Habits
-    """What is reported of each labeler. It differs from ``habits`` where the prior takes labelers to be more
-    alike than ``USUAL_SPREAD``: that suits the scores, and says too little of the one."""
+    """What is reported of each labeler. Where the prior was chosen by evidence it is fitted under a vague
+    one: that a pool cannot be told from one of equals suits the scores, and is no proof that each is the
+    usual labeler."""
     cov_TT: Array
     """Laplace covariance of ``own``, packed; zero where habits were given, not fitted."""
     posterior: Posterior
@@ -104,26 +102,11 @@ def fit(table: RankingTable, prior: Prior = OPEN) -> Fit:
     choice, start_T = choose(votes, prior)
     theta_T = climb(spread(votes, FIRST_PROMPTS), start_T, choice.prior)
     theta_T, cov_TT, scores = finish(votes, theta_T, choice.prior)
-    own_T, (mean, sd) = theta_T, choice.prior.reliability()
-    if prior.reliability_sd is None and sd < USUAL_SPREAD * mean:
-        sd = USUAL_SPREAD * mean
-        own_T, cov_TT, _ = finish(votes, theta_T, replace(choice.prior, reliability_sd=sd))
-    if prior.reliability_mean is None:
-        cov_TT = _with_unknown_mean(cov_TT, sd, LEVEL[1])
+    own_T = theta_T
+    if choice.prior != prior:
+        own_T, cov_TT, _ = maximise(votes, theta_T, prior.vague())
     habits = Habits.unpack(theta_T)
     return Fit(table, habits, Habits.unpack(own_T), cov_TT, scores, _typical(votes, habits), choice)
-
-
-def _with_unknown_mean(cov_TT: Array, sd: float, mean_sd: float) -> Array:
-    """The covariance when the mean of the reliabilities' prior is itself known to ``mean_sd`` only.
-
-    The prior's covariance is then sd^2 I + mean_sd^2 1 1', which takes a multiple of 1 1' from the precision;
-    by Sherman and Morrison that adds a matrix of rank one to the covariance.
-    """
-    n_labelers = len(cov_TT) // 3
-    taken = mean_sd**2 / sd**2 / (sd**2 + n_labelers * mean_sd**2)
-    together_T = cov_TT[:, :n_labelers].sum(axis=1)
-    return cov_TT + taken * np.outer(together_T, together_T) / (1 - taken * together_T[:n_labelers].sum())
 
 
 def assume(table: RankingTable, reliability: float | Array, tie: float, typical: float | None = None) -> Fit:

@@ -12,7 +12,7 @@ information ends the climb on all of them. Shapes: see ``davidson``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize, sparse
@@ -28,6 +28,8 @@ MAX_TURNS = 5
 MAX_STEPS = 30
 FIRST_PROMPTS = 1500
 """Prompts on which the climb begins; the others only move the labelers by what is left of chance."""
+VAGUE = (1.0, 2.0)
+"""Mean and standard deviation of reliability where nothing is known of a pool."""
 CLOSE = 0.01
 """The fit ends where Newton's next step is below this share of each standard error."""
 
@@ -54,6 +56,12 @@ class Prior:
                 f"{self.reliability_sd}; give both, or have evidence.choose find them"
             )
         return self.reliability_mean, self.reliability_sd
+
+    def vague(self) -> Prior:
+        """The prior, what it leaves open filled from ``VAGUE``."""
+        mean = VAGUE[0] if self.reliability_mean is None else self.reliability_mean
+        sd = VAGUE[1] if self.reliability_sd is None else self.reliability_sd
+        return replace(self, reliability_mean=mean, reliability_sd=sd)
 
     def moments(self, n_labelers: int) -> tuple[Array, Array]:
         """Means and standard deviations of all parameters (T). Raises like :meth:`reliability`."""
@@ -173,6 +181,15 @@ def _step(
         f"the consensus fit stopped rising at a log density of {-value:.2f}; tighten reliability_sd or look "
         "for labelers with contradictory rankings"
     )
+
+
+def maximise(votes: Votes, start_T: Array, prior: Prior) -> tuple[Array, Array, Posterior]:
+    """Like :func:`finish`, from a start that may lie too far for Newton's method."""
+    try:
+        return finish(votes, start_T, prior)
+    except NumericsError:
+        fresh_T = prior.moments(votes.n_labelers)[0]
+        return finish(votes, climb(spread(votes, FIRST_PROMPTS), fresh_T, prior), prior)
 
 
 def _covariance(votes: Votes, theta_T: Array, scores: Posterior, prior: Prior) -> Array:

@@ -36,10 +36,8 @@ def add_gold(store: Store, count: int, quiz: bool) -> set[str]:
     return set(prompts)
 
 
-def add_labeler(store: Store, quiz: str) -> None:
+def add_labeler(store: Store) -> None:
     people.add_person(store, "ann", people.Role.LABELER, 0.0)
-    with store.database.write() as connection:
-        connection.execute(t.people.update().values(quiz=quiz))
 
 
 def quiz_of(store: Store) -> str:
@@ -81,7 +79,7 @@ def test_a_quiz_comes_first_and_is_passed_by_most_pairs_right(store: Store) -> N
     quiz = add_gold(store, 5, quiz=True)
     add_prompts(store, 3)
     fill(store, QUIZ)
-    add_labeler(store, "open")
+    add_labeler(store)
     for n in range(3):
         task = claimed(store, "ann", QUIZ, now=n)
         assert task.prompt.id in quiz
@@ -100,7 +98,7 @@ def test_a_failed_quiz_ends_a_labelers_tasks(store: Store, how: str) -> None:
     add_gold(store, 3, quiz=True)
     add_prompts(store, 3)
     fill(store, QUIZ)
-    add_labeler(store, "open")
+    add_labeler(store)
     for n in range(3):
         task = claimed(store, "ann", QUIZ, now=n)
         items = ids(task)
@@ -113,10 +111,21 @@ def test_a_failed_quiz_ends_a_labelers_tasks(store: Store, how: str) -> None:
     assert quiz_of(store) == "failed"
 
 
+def test_only_a_labeler_who_is_new_is_examined(store: Store) -> None:
+    add_prompts(store, 3)
+    fill(store, QUIZ)
+    add_labeler(store)
+    people.add_person(store, "olga", people.Role.OWNER, 0.0)
+    answer(store, "ann", claimed(store, "ann", QUIZ, now=0), QUIZ, now=0)  # before there are any items
+    add_gold(store, 3, quiz=True)
+    assert claimed(store, "ann", QUIZ, now=1).purpose == "label"
+    assert claimed(store, "olga", QUIZ, now=1).purpose == "label"
+
+
 def test_a_quiz_item_left_lying_comes_again(store: Store) -> None:
     add_gold(store, 3, quiz=True)
     fill(store, QUIZ)
-    add_labeler(store, "open")
+    add_labeler(store)
     first = claimed(store, "ann", QUIZ, now=0)
     assert claim(store, "bob", QUIZ, now=10_000) is None  # ends the lease
     assert claimed(store, "ann", QUIZ, now=10_001).id == first.id
@@ -125,6 +134,6 @@ def test_a_quiz_item_left_lying_comes_again(store: Store) -> None:
 def test_a_paused_labeler_gets_no_tasks(store: Store) -> None:
     add_prompts(store, 1)
     fill(store, PLAIN)
-    add_labeler(store, "")
+    add_labeler(store)
     people.set_status(store, "ann", "paused")
     assert claim(store, "ann", PLAIN, now=0) is None

@@ -59,6 +59,15 @@ def next_gold(connection: Connection, labeler: str, number: int, config: LabelCo
     return _unmet(connection, labeler, "gold", config)
 
 
+def start_quiz(connection: Connection, labeler: str, config: LabelConfig) -> bool:
+    """Open the quiz of a labeler at their first task, if there are items for one; owners are not examined."""
+    if next_quiz(connection, labeler, config) is None:
+        return False
+    p = t.people.c
+    examined = update(t.people).where(p.name == labeler, p.role == "labeler", p.quiz == "")
+    return connection.execute(examined.values(quiz="open")).rowcount == 1
+
+
 def next_quiz(connection: Connection, labeler: str, config: LabelConfig) -> Row | None:
     """The next item of the labeler's quiz; ``None`` when all were given, or there is no other."""
     if _times(connection, labeler, "quiz") >= config.quiz:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Select, case, exists, func, insert, select, u
 from accord.errors import DataError
 from accord.feedback.labeling.chance import shuffled, uniform
 from accord.feedback.labeling.config import LabelConfig
-from accord.feedback.labeling.items import grade_quiz, next_gold, next_quiz, next_repeat
+from accord.feedback.labeling.items import grade_quiz, next_gold, next_quiz, next_repeat, start_quiz
 from accord.feedback.labeling.leases import (
     LABEL,
     Row,
@@ -230,7 +230,7 @@ def _next(connection: Connection, labeler: str, config: LabelConfig, quiz: str, 
         left = one(connection, mine.where(a.state == "expired", a.purpose.in_(MEASURES)).limit(1))
         if left is not None:  # nobody else can answer it
             return renew(connection, left, now, lease)
-        if quiz == "open":
+        if quiz == "open" or (number == 1 and start_quiz(connection, labeler, config)):
             item = next_quiz(connection, labeler, config)
             if item is None and grade_quiz(connection, labeler, config) == "failed":
                 return None

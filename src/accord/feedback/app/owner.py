@@ -32,8 +32,8 @@ STANDINGS = {
     Standing.FINE: "",
     Standing.UNLEARNED: "nobody shares a pair with another labeler",
     Standing.FEW: "too few shared pairs to tell",
-    Standing.COIN: "down-weighted: little better than a coin",
-    Standing.INVERTED: "down-weighted: ranks against the others",
+    Standing.COIN: "flagged: little better than a coin",
+    Standing.INVERTED: "flagged: ranks against the others",
 }
 
 

@@ -247,13 +247,15 @@ def agree(argv: Sequence[str]) -> Verb:
         """Fit the labelers' consensus on all current rankings."""
         done, consensus = run(Workspace.open(workspace), config)
         if not json:
-            columns = ("labeler", "rankings", "reliability", "agreement", "position", "ties", "FAIL")
+            columns = "labeler rankings reliability agreement position ties FAIL repeats".split()
             rows = [
                 (r.labeler, str(r.rankings), with_bounds(r.reliability), with_bounds(r.agreement),
-                 with_bounds(r.position), f"{r.tie_share:.0%}", f"{r.fail_share:.0%}")
+                 with_bounds(r.position), f"{r.tie_share:.0%}", f"{r.fail_share:.0%}",
+                 with_bounds(r.repeats.exact.interval))
                 for r in consensus.labelers
             ]  # fmt: skip
-            print_table(columns, rows)
+            shown = len(columns) if done.metrics["repeats"] else -1  # nobody was asked twice: no such column
+            print_table(columns[:shown], [row[:shown] for row in rows])
         for warning in consensus.warnings:
             err.print(f"note: {warning}", markup=False)
         print_figures({"run": done.id, **done.metrics}, json)

@@ -80,4 +80,11 @@ def test_a_repeat_counts_once_in_pairs_and_consensus(tmp_path: Path) -> None:
     run, after = agree(workspace, AgreeConfig())
     assert after.comparisons == before.comparisons
     assert run.metrics["repeats"] == 1
+    assert after.agreement == before.agreement
+    ann, bob = after.labelers
+    assert ann.rankings == 1
+    assert (ann.repeats.exact.interval.value, ann.repeats.exact.interval.n) == (0.0, 1), (
+        "she said the reverse"
+    )
+    assert bob.repeats.exact.interval is None
     assert run.metrics["rankings"] == 2

@@ -19,7 +19,7 @@ from pydantic import Field
 from accord.config import Config
 from accord.errors import DataError
 from accord.feedback.turned import Turned, turned_by, turned_pairs
-from accord.stats.agreement import Agreement, agreement
+from accord.stats.agreement import Agreement, agreement, once
 from accord.stats.evidence import Choice
 from accord.stats.fails import two_coin
 from accord.stats.fitting import Fit, assume, fit
@@ -115,13 +115,15 @@ def agree(
 ) -> Consensus:
     """Fit the pool's rankings and return comparisons, scores, labelers and agreement.
 
-    Where no two labelers judged the same pair this is :func:`single`, with a warning. Raises
+    A labeler's repeat of a ranking (``Ranking.arm``) is held against the first and counts for nothing else,
+    for it would count one judgement twice. Where no two labelers judged the same pair this is
+    :func:`single`, with a warning. Raises
     :class:`DataError` for rankings that are empty, mix criteria or name unknown ids, and
     :class:`NumericsError` when the fit does not converge.
     """
     used, superseded = _current(rankings, config)
     _check_ids(prompts, completions, used)
-    table = ranking_table(used)
+    table = ranking_table(once(used))
     if not table.votes.judges().max(initial=0) > 1:
         return single(prompts, completions, rankings, config)
     prior = Prior(
@@ -142,7 +144,7 @@ def single(
     """
     used, superseded = _current(rankings, config)
     _check_ids(prompts, completions, used)
-    fitted = assume(ranking_table(used), config.assumed_reliability, config.tie_mean)
+    fitted = assume(ranking_table(once(used)), config.assumed_reliability, config.tie_mean)
     return _assemble(prompts, completions, used, fitted, config, superseded, learned=False)
 
 
@@ -154,7 +156,7 @@ def _current(rankings: Sequence[Ranking], config: AgreeConfig) -> tuple[list[Ran
     if config.criterion is not None:
         used = [r for r in used if r.criterion == config.criterion]
     criteria = sorted({r.criterion for r in rankings})
-    if not used:
+    if not once(used):
         raise DataError(
             f"no rankings to agree on (criterion {config.criterion!r}; {len(rankings)} given, of criteria "
             f"{criteria}); import or label some first"
@@ -207,7 +209,8 @@ def _assemble(
     learned: bool = True,
 ) -> Consensus:
     rng = np.random.default_rng(config.seed)
-    placed = _placed(rankings)
+    counted = once(rankings)
+    placed = _placed(counted)
     scores = _scores(fitted, placed, _fail_probabilities(placed))
     p_first, intervals = _probabilities(fitted)
     comparisons: list[Comparison] = []
@@ -221,10 +224,10 @@ def _assemble(
                 comparisons.append(made)
     lengths = {p: {c.id: len(c.text) for c in group} for p, group in completions.items()}
     rows = labeler_rows(fitted, rankings, lengths, learned, rng)
-    criterion = rankings[0].criterion
+    criterion = counted[0].criterion
     typical = fitted.typical[0] if learned else None
     poor = {row.labeler for row in rows if standing(row, typical, config.min_overlap).poor}
-    turned = turned_pairs(rankings, p_first, poor)
+    turned = turned_pairs(counted, p_first, poor)
     return Consensus(
         comparisons,
         scores,

@@ -13,6 +13,7 @@ from accord.feedback.formats.read import read_feedback
 from accord.feedback.formats.write import Written, write_feedback
 from accord.feedback.turned import turned_by
 from accord.recipes.record import recorded
+from accord.stats.agreement import once
 from accord.store.lineage import Run, Status
 from accord.types import Completion, digest
 from accord.workspace import Workspace
@@ -104,14 +105,11 @@ def _unknown(stored: Sequence[Completion], read: Sequence[Completion]) -> list[C
 def agree(workspace: Workspace, config: AgreeConfig) -> tuple[Run, Consensus]:
     """The labelers' consensus: comparisons with probabilities, and what is known of each labeler.
 
-    A labeler's repeat of a ranking is left out, for it would count one judgement twice.
-
     Raises:
         DataError: there are no rankings.
     """
     store = workspace.store
-    given = list(store.rankings())
-    rankings = [ranking for ranking in given if ranking.arm != "repeat"]
+    rankings = list(store.rankings())
     if not rankings:
         raise DataError("the workspace has no rankings yet; import some with: accord import FILE")
     ids = list(dict.fromkeys(ranking.prompt_id for ranking in rankings))
@@ -122,8 +120,8 @@ def agree(workspace: Workspace, config: AgreeConfig) -> tuple[Run, Consensus]:
         store.add_comparisons(consensus.comparisons, record.run.id)
         alpha = consensus.agreement.alpha_ordinal.interval
         record.metrics |= {
-            "rankings": len(rankings),
-            "repeats": len(given) - len(rankings),
+            "rankings": len(once(rankings)),
+            "repeats": len(rankings) - len(once(rankings)),
             "labelers": len(consensus.labelers),
             "comparisons": len(consensus.comparisons),
             "dropped": consensus.dropped,

@@ -28,6 +28,11 @@ REPEAT = "repeat"
 """The arm of a ranking asked for a second time: it measures the labeler (``consistency``), not the pool."""
 
 
+def once(rankings: Iterable[Ranking]) -> list[Ranking]:
+    """Without repeats, each of which would count one judgement twice."""
+    return [ranking for ranking in rankings if ranking.arm != REPEAT]
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """An agreement figure with its interval over prompts, or the reason why it has none."""
@@ -271,7 +276,7 @@ class _Ballots:
 
     @classmethod
     def of(cls, rankings: Iterable[Ranking]) -> _Ballots:
-        latest = {(r.prompt_id, r.labeler): r for r in rankings if r.arm != REPEAT}
+        latest = {(r.prompt_id, r.labeler): r for r in once(rankings)}
         by_prompt: dict[str, list[Ranking]] = {}
         for key in sorted(latest):
             by_prompt.setdefault(key[0], []).append(latest[key])

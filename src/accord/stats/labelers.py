@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from accord.stats.agreement import Figure, tau_b
+from accord.stats.agreement import Figure, once, tau_b
 from accord.stats.consistency import Consistency, consistency, leave_one_out_tau, repeats
 from accord.stats.fitting import Fit, without_labeler
 from accord.stats.intervals import Interval, bootstrap_sums
@@ -95,9 +95,10 @@ def labeler_rows(
     rng: np.random.Generator,
 ) -> list[LabelerRow]:
     """One row a labeler, by name. ``lengths`` is prompt -> completion -> characters; ``learned`` is false
-    where reliabilities were assumed and not fitted. Intervals resample prompts."""
+    where reliabilities were assumed and not fitted. Repeats count in ``repeats`` alone. Intervals resample
+    prompts."""
     by_labeler: dict[str, list[Ranking]] = {k: [] for k in fitted.table.labelers}
-    for ranking in rankings:
+    for ranking in once(rankings):
         by_labeler[ranking.labeler].append(ranking)
     votes = fitted.table.votes
     shared_S = votes.judges() >= 2

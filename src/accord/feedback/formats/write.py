@@ -15,6 +15,7 @@ from accord.feedback.formats.files import file_kind, write_rows
 from accord.feedback.formats.gather import Feedback, Format, clip
 from accord.feedback.formats.rows import looks_like_messages
 from accord.feedback.formats.transcript import write_pair
+from accord.stats.agreement import once
 from accord.types import Comparison, Completion, Prompt, Ranking, Thumb
 
 Row = dict[str, Any]
@@ -78,9 +79,9 @@ def write_feedback(
             rows = _unpaired_rows(texts, rankings, thumbs, file_kind(path))
         else:
             if comparisons is None:
-                once = [ranking for ranking in rankings if ranking.arm != "repeat"]
-                left_out["repeats of a labeler's own ranking"] += len(rankings) - len(once)
-                made: Sequence[Comparison] = [*_pairs(texts, once), *feedback.comparisons]
+                counted = once(rankings)
+                left_out["repeats of a labeler's own ranking"] += len(rankings) - len(counted)
+                made: Sequence[Comparison] = [*_pairs(texts, counted), *feedback.comparisons]
             else:
                 made = comparisons
             kept = [pair for pair in made if ties == "keep" or pair.p_chosen > 0.5]

@@ -28,7 +28,7 @@ from accord.feedback.labeling.monitor_disputes import (
 )
 from accord.feedback.labeling.monitor_labelers import LabelerLine, labeler_table
 from accord.feedback.labeling.settle import ADJUDICATED
-from accord.stats.agreement import REPEAT, Agreement, Figure, agreement
+from accord.stats.agreement import Agreement, Figure, agreement
 from accord.stats.consistency import consistency, repeats
 from accord.stats.intervals import Interval
 from accord.stats.labelers import Standing
@@ -92,8 +92,7 @@ def study(store: Store, config: AgreeConfig, now: float) -> Study:
     prompts = {prompt.id: prompt for prompt in store.prompts(ids=ids)}
     completions = store.completions(ids)
     try:
-        # a repeat would count one judgement twice; it is there to hold the labeler against themselves
-        consensus = agree(prompts, completions, [r for r in rankings if r.arm != REPEAT], config)
+        consensus = agree(prompts, completions, rankings, config)
     except AccordError as error:
         return done(trouble=str(error))
     independent = [each for each in rankings if each.arm != ADJUDICATED]

@@ -247,16 +247,8 @@ def agree(argv: Sequence[str]) -> Verb:
         """Fit the labelers' consensus on all current rankings."""
         done, consensus = run(Workspace.open(workspace), config)
         if not json:
-            columns = [
-                "labeler",
-                "rankings",
-                "reliability",
-                "agreement",
-                "position",
-                "ties",
-                "FAIL",
-                "repeats",
-            ]
+            columns = ("labeler", "rankings", "reliability", "agreement",
+                       "position", "ties", "FAIL", "repeats")  # fmt: skip
             rows = [
                 (r.labeler, str(r.rankings), with_bounds(r.reliability), with_bounds(r.agreement),
                  with_bounds(r.position), f"{r.tie_share:.0%}", f"{r.fail_share:.0%}",

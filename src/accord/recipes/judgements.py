@@ -8,9 +8,9 @@ from typing import Any, Literal
 from accord.errors import DataError
 from accord.feedback.consensus import AgreeConfig, Consensus
 from accord.feedback.consensus import agree as agree_rankings
-from accord.feedback.formats.gather import Feedback, Format
+from accord.feedback.formats.gather import Feedback
 from accord.feedback.formats.read import read_feedback
-from accord.feedback.formats.write import Written, write_feedback
+from accord.feedback.formats.write import Written, write_stored
 from accord.feedback.turned import turned_by
 from accord.recipes.record import recorded
 from accord.stats.agreement import once
@@ -70,20 +70,7 @@ def export_feedback(
 
     ``tasks`` writes what is there to be ranked: a sheet for labelers, read back as ``rankings``.
     """
-    store = workspace.store
-    prompts = {prompt.id: prompt for prompt in store.prompts()}
-    feedback = Feedback(
-        prompts,
-        store.completions(),
-        list(store.rankings(current=False)),
-        list(store.thumbs(current=False)),
-        remarks=list(store.remarks()),
-    )
-    imported = [c for run in store.runs("import", Status.DONE) for c in store.comparisons(run.id)]
-    feedback.comparisons.extend(imported)
-    agreed = store.runs("agree", Status.DONE) if format != Format.EVENTS else []
-    comparisons = [*store.comparisons(agreed[-1].id), *imported] if agreed else None
-    return write_feedback(path, format, feedback, comparisons=comparisons, ties=ties, overwrite=overwrite)
+    return write_stored(workspace.store, path, format, ties=ties, overwrite=overwrite)
 
 
 def _unknown(stored: Sequence[Completion], read: Sequence[Completion]) -> list[Completion]:

@@ -1,7 +1,7 @@
 """Progress and intake on a real store, moved by the real queue."""
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from accord.errors import DataError
 from accord.feedback.labeling import people
@@ -197,6 +197,18 @@ def test_an_adjudication_is_one_more_ranking_and_closes_the_prompt(store):
     assert first not in met
     assert claim(store, "ben", CONFIG, NOW) is None
     assert case(store, first, "rev", CONFIG.criterion).final == final
+
+
+def test_an_adjudication_leaves_the_tasks_of_another_criterion_open(store):
+    other = CONFIG.model_copy(update={"criterion": "short"})
+    fill(store, other)
+    first = rank(store, "ann")
+    ids = [c.id for c in case(store, first, "rev", CONFIG.criterion).completions]
+    adjudicate(store, "rev", first, Answer((tuple(ids),)), "v1", CONFIG, NOW)
+    with store.database.read() as connection:
+        q = t.queue.c
+        open_tasks = select(q.criterion).where(q.prompt_id == first, q.taken < q.wanted)
+        assert connection.execute(open_tasks).scalars().all() == ["short"]
 
 
 def test_the_same_adjudication_again_changes_nothing_and_another_supersedes(store):

@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from accord.feedback.consensus import AgreeConfig
 from accord.feedback.labeling.answers import Answer
 from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.queue import claim, fill
 from accord.feedback.labeling.settle import RELIABILITY, TIE, Trust, least_certain, read_trust
 from accord.feedback.labeling.submit import submit
+from accord.recipes.judgements import agree
 from accord.stats.fitting import assume
 from accord.stats.rankings import ranking_table
 from accord.store import state as t
 from accord.store.lineage import Status
 from accord.store.store import Store
-from accord.types import Ranking
+from accord.types import Completion, Prompt, Ranking
+from accord.workspace import Workspace
 from label_examples import add_prompts, claimed, ids, in_order, open_store
 
 CONFIG = LabelConfig(overlap=4, first_overlap=2, repeat_share=0, gold_share=0, completions=3)
@@ -134,6 +137,27 @@ def test_trust_is_read_from_the_latest_finished_agree_run(store: Store, tmp_path
         store.finish_run(run.id, status, {})
     assert read_trust(store).reliability == {"ann": 3.0}
     assert read_trust(store).typical == 3.0
+
+
+def test_labelers_whom_the_consensus_took_for_alike_are_trusted_alike(tmp_path: Path) -> None:
+    """By chance alone one of two looks better; the adaptive queue must not believe what the fit did not."""
+    workspace = Workspace.create(tmp_path / "w")
+    for n in range(12):
+        prompt, one, two = (
+            Prompt.from_text(f"question {n}"),
+            Completion("x", id=f"a{n}"),
+            Completion("y", id=f"b{n}"),
+        )
+        workspace.store.add_groups([(prompt, [one, two])])
+        order = (one.id,), (two.id,)
+        votes = {"ann": order, "bob": order if n % 4 else order[::-1], "cat": order}
+        workspace.store.add_rankings([Ranking(prompt.id, name, vote) for name, vote in votes.items()])
+    _, consensus = agree(workspace, AgreeConfig())
+    assert consensus.prior.alike
+    assert len({row.reliability.value for row in consensus.labelers}) > 1, "what is reported differs"
+    trust = read_trust(workspace.store)
+    assert set(trust.reliability) == {"ann", "bob", "cat"}
+    assert set(trust.reliability.values()) == {consensus.prior.prior.reliability_mean}
 
 
 def test_two_unknown_labelers_who_agree_settle_a_prompt_and_one_alone_does_not() -> None:

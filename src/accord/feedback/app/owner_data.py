@@ -15,11 +15,10 @@ from accord.errors import DataError
 from accord.feedback.app.api import lines
 from accord.feedback.app.deps import Desk, TheDesk
 from accord.feedback.app.owner_desk import Owner, back, show
-from accord.feedback.formats.gather import Feedback, Format
-from accord.feedback.formats.write import Written, write_feedback
+from accord.feedback.formats.gather import Format
+from accord.feedback.formats.write import write_stored
 from accord.feedback.labeling import webhooks
 from accord.store.lineage import Status
-from accord.store.store import Store
 
 router = APIRouter()
 LATEST = 30
@@ -78,7 +77,8 @@ def export(
         raise DataError(f"there is no export {format!r}; the formats are {', '.join(FORMATS)}")
     folder = tempfile.TemporaryDirectory(prefix="accord-export-")
     try:
-        written = write_stored(at.store, Path(folder.name) / f"{format}.jsonl", format, ties)
+        path = Path(folder.name) / f"{format}.jsonl"
+        written = write_stored(at.store, path, format, ties="keep" if ties else "drop", on_error="skip")
     except BaseException:
         folder.cleanup()
         raise
@@ -87,19 +87,6 @@ def export(
         filename=written.path.name,
         media_type="application/jsonl",
         background=BackgroundTask(folder.cleanup),
-    )
-
-
-def write_stored(store: Store, path: Path, format: str, ties: bool) -> Written:
-    """Write the store's judgements; pair formats get the latest consensus run where there is one."""
-    prompts = {prompt.id: prompt for prompt in store.prompts()}
-    rankings, thumbs = list(store.rankings()), list(store.thumbs())
-    imported = [pair for run in store.runs("import", Status.DONE) for pair in store.comparisons(run.id)]
-    agreed = store.runs("agree", Status.DONE)
-    feedback = Feedback(prompts, store.completions(), rankings, thumbs, imported)
-    pairs = [*store.comparisons(agreed[-1].id), *imported] if agreed else None
-    return write_feedback(
-        path, format, feedback, comparisons=pairs, ties="keep" if ties else "drop", on_error="skip"
     )
 
 

@@ -16,6 +16,8 @@ from accord.feedback.formats.gather import Feedback, Format, clip
 from accord.feedback.formats.rows import looks_like_messages
 from accord.feedback.formats.transcript import write_pair
 from accord.stats.agreement import once
+from accord.store.lineage import Status
+from accord.store.store import Store
 from accord.types import Comparison, Completion, Prompt, Ranking, Thumb
 
 Row = dict[str, Any]
@@ -29,6 +31,31 @@ class Written:
     format: Format
     rows: int
     left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+def write_stored(
+    store: Store,
+    path: str | Path,
+    format: str,
+    *,
+    ties: Literal["drop", "keep"] = "drop",
+    on_error: Literal["raise", "skip"] = "raise",
+    overwrite: bool = False,
+) -> Written:
+    """Write all of a store's judgements (:func:`write_feedback`): pairs from its latest consensus, if any."""
+    feedback = Feedback(
+        {prompt.id: prompt for prompt in store.prompts()},
+        store.completions(),
+        list(store.rankings(current=False)),
+        list(store.thumbs(current=False)),
+        [pair for run in store.runs("import", Status.DONE) for pair in store.comparisons(run.id)],
+        remarks=list(store.remarks()),
+    )
+    agreed = store.runs("agree", Status.DONE) if format != Format.EVENTS else []
+    pairs = [*store.comparisons(agreed[-1].id), *feedback.comparisons] if agreed else None
+    return write_feedback(
+        path, format, feedback, comparisons=pairs, ties=ties, on_error=on_error, overwrite=overwrite
+    )
 
 
 def write_feedback(

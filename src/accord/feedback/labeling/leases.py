@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Select, literal, select, update
+from sqlalchemy import Connection, Select, and_, literal, select, true, update
 
 from accord.errors import DataError
 from accord.store import rows as r
@@ -93,10 +93,12 @@ def end(connection: Connection, row: Row) -> None:
         count(connection, row, done=1)
 
 
-def close(connection: Connection, prompt_id: str) -> None:
-    """Ask nobody more about a prompt; what is under way there, if it comes, is kept as surplus."""
+def close(connection: Connection, prompt_id: str, criterion: str | None = None) -> None:
+    """Ask nobody more about a prompt (by every criterion, unless one is named); what is under way there, if
+    it comes, is kept as surplus."""
     q, a = t.queue.c, t.assignments.c
-    tasks = select(q.id).where(q.prompt_id == prompt_id)
+    these = and_(q.prompt_id == prompt_id, true() if criterion is None else q.criterion == criterion)
+    tasks = select(q.id).where(these)
     leased = update(t.assignments).where(a.queue_id.in_(tasks), a.purpose == LABEL, a.state == "leased")
     connection.execute(leased.values(arm=SURPLUS))
-    connection.execute(update(t.queue).where(q.prompt_id == prompt_id).values(taken=q.done, wanted=q.done))
+    connection.execute(update(t.queue).where(these).values(taken=q.done, wanted=q.done))

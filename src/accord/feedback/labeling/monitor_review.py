@@ -104,7 +104,7 @@ def adjudicate(
         stored = r.ranking_row(replace(ranking, supersedes=before.id if before else None))
         facts.add_feedback(connection, [stored])
         _assign(connection, ranking, stored["id"], before is not None, now)
-        close(connection, prompt_id)
+        close(connection, prompt_id, config.criterion)
         _announce(connection, ranking, stored, now)
     return stored["id"]
 

@@ -61,9 +61,13 @@ def read_trust(store: Store) -> Trust:
 def _trust(file: Path) -> Trust:
     if not file.is_file():
         return Trust()
-    rows = json.loads(file.read_text(encoding="utf-8"))["labelers"]
-    found = {row["labeler"]: row["reliability"] for row in rows if row["reliability"] is not None}
-    return Trust({name: float(value["value"]) for name, value in found.items() if value["value"] is not None})
+    consensus = json.loads(file.read_text(encoding="utf-8"))
+    found = {row["labeler"]: row["reliability"] for row in consensus["labelers"] if row["reliability"]}
+    choice = consensus.get("prior")
+    if choice and choice["alike"]:
+        # what is reported of each labeler is not what the consensus weighed them with
+        return Trust(dict.fromkeys(found, float(choice["prior"]["reliability_mean"])))
+    return Trust({name: float(figure["value"]) for name, figure in found.items()})
 
 
 def is_settled(connection: Connection, task: Mapping[str, Any], trust: Trust, certain: float) -> bool:

@@ -208,6 +208,28 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Anchor:
+    """An absolute judgement: ``completion`` is acceptable with probability ``p_good``.
+
+    Comparisons leave a reward's zero open; anchors (FAIL and what is not, thumbs) fix it.
+    """
+
+    prompt: Prompt
+    completion: Completion
+    p_good: float
+    weight: float = 1.0
+    source: str = "human"
+    labeler: str = ""
+    """Whose judgement it is; empty for a pool's."""
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.p_good <= 1.0 and self.weight >= 0.0):
+            raise ValueError(
+                f"p_good {self.p_good}, weight {self.weight}: needs 0 to 1, and no negative weight"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """One episode, in tokens. ``mask`` is 1 where the policy chose the token, 0 where the
     environment did; ``logprobs`` (nats) are those of the policy that sampled it."""

@@ -87,7 +87,7 @@ def test_every_answer_carries_the_security_headers(project):
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"
         assert headers["referrer-policy"] == "same-origin"
-        assert headers.get("cache-control") == (None if path == static else "no-store")
+        assert headers.get("cache-control") == ("no-cache" if path == static else "no-store")
 
 
 def test_no_page_holds_an_inline_script_or_style(project):

@@ -54,8 +54,9 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                if not scope["path"].startswith("/static/"):
-                    headers.setdefault("Cache-Control", "no-store")
+                # scripts may be kept, but are asked after each time: an upgrade must not meet old ones
+                kept = scope["path"].startswith("/static/")
+                headers.setdefault("Cache-Control", "no-cache" if kept else "no-store")
             await send(message)
 
         headers = Headers(scope=scope)

@@ -1,4 +1,4 @@
-"""The nouns every stage shares: plain frozen records and two protocols. Loads no torch.
+"""The nouns every stage shares: plain frozen records and three protocols. Loads no torch.
 
 A stage never imports another stage; they meet in these records and in rows of the store.
 """
@@ -284,6 +284,23 @@ class Scorer(Protocol):
 
     def score(self, prompt: Prompt, completions: Sequence[Completion]) -> list[Score]:
         """One score a completion, in order."""
+        ...
+
+
+@runtime_checkable
+class Adapts(Protocol):
+    """What a scorer has besides ``score`` if it changes with training (the price of a constraint, say)."""
+
+    def adapt(self, scores: Sequence[Score]) -> dict[str, float]:
+        """Learn from the scores it gave in one step of training; returns figures to log."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint has to keep, as plain JSON data."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
         ...
 
 

@@ -17,7 +17,7 @@ import toys
 from accord.align.online import Learner
 from accord.align.run import End, align, latest, load_checkpoint
 from accord.errors import ConfigError, DataError, NumericsError, StoreError
-from accord.types import Prompt
+from accord.types import Prompt, Score
 from toys import PROMPTS, ShareOfGood, run_config
 
 
@@ -118,6 +118,40 @@ def test_three_steps_and_three_more_are_six(toy, tmp_path, changes):
     parts = align(toy(), ShareOfGood(), PROMPTS, config, tmp_path / "parts", resume=True)
     assert same(bits(parts), bits(whole))
     assert same(lines(tmp_path / "parts"), whole.history)
+
+
+class Rising(ShareOfGood):
+    """A reward that pays more each step: it adapts, and a run must not forget how far it had come."""
+
+    price = 0.0
+
+    def score_groups(self, groups):
+        scored = super().score_groups(groups)
+        return [[Score(s.value * (1 + self.price)) for s in group] for group in scored]
+
+    def adapt(self, scores):
+        self.price += sum(s.value for s in scores) / len(scores)
+        return {"price": self.price}
+
+    def state_dict(self):
+        return {"price": self.price}
+
+    def load_state_dict(self, state):
+        self.price = state["price"]
+
+
+def test_a_reward_that_adapts_is_resumed_where_it_was(toy, tmp_path):
+    whole = align(toy(), Rising(), PROMPTS, run_config(), tmp_path / "whole")
+    assert whole.history[-1]["price"] > whole.history[0]["price"] > 0
+    with pytest.raises(NumericsError, match="nan"):
+        align(toy(), Rising(nan_at=4), PROMPTS, run_config(), tmp_path / "parts", save_every=3)
+    parts = align(toy(), Rising(), PROMPTS, run_config(), tmp_path / "parts", resume=True)
+    assert same(bits(parts), bits(whole))
+
+
+def test_a_reward_that_adapts_is_not_resumed_from_one_that_does_not(straight, toy):
+    with pytest.raises(StoreError, match="keeps no state"):
+        align(toy(), Rising(), PROMPTS, run_config(), straight[1], resume=True)
 
 
 def test_killed_in_a_step_it_goes_on_to_the_same_bits(straight, toy_folder, toy, tmp_path):

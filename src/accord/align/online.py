@@ -44,7 +44,7 @@ from accord.lm.tokens import TokenBatch
 from accord.rl.advantages import explained_variance, gae, masked_mean, whiten
 from accord.rl.kl import MAX_STEP, AdaptiveBeta, FixedBeta, kl_rewards
 from accord.rl.losses import clipped_policy_loss, clipped_value_loss
-from accord.types import Completion, Prompt, Rollout, Score, Scorer, Stop, score_groups
+from accord.types import Adapts, Completion, Prompt, Rollout, Score, Scorer, Stop, score_groups
 
 FIRST_RATIO_BOUND = 0.02
 """Mean over a minibatch; float32 stays below 1e-5, bfloat16 below 1e-2."""
@@ -447,6 +447,8 @@ def run_step(
     scores = judge(scorer, rollouts)
     batch = credit(learner, rollouts, scores)
     metrics = batch.metrics | learn(learner, batch, step)
+    if isinstance(scorer, Adapts):
+        metrics |= scorer.adapt(scores)
     for name, watcher in (watch or {}).items():
         watched = judge(watcher, rollouts)
         metrics[name] = sum(s.value for s in watched) / len(watched)

@@ -1,8 +1,8 @@
 """A run of alignment: steps, metrics, checkpoints, and the ways it may end.
 
 Checkpoints are atomic (written beside, then renamed) and hold all that a step changes: the training
-weights, the critic, the optimiser, beta and the history. Randomness is a function of seed and step,
-so a run that was killed goes on from its last checkpoint to the same bits.
+weights, the critic, the optimiser, beta, the state of a reward that adapts, and the history. Randomness
+is a function of seed and step, so a run that was killed goes on from its last checkpoint to the same bits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from accord.align.guard import Action, distrust
 from accord.align.online import AlignConfig, Learner, run_step
 from accord.errors import ConfigError, DataError, StoreError
 from accord.lm.model import LanguageModel
-from accord.types import Prompt, Scorer, digest
+from accord.types import Adapts, Prompt, Scorer, digest
 
 Metrics = dict[str, float]
 
@@ -81,7 +81,7 @@ def align(
     learner = Learner(policy, config)
     for prompt in prompts:  # a prompt too long is refused now, not hours later when it is drawn
         learner.engine(0).encode(prompt)
-    history = _begin(folder, learner, prompts, resume)
+    history = _begin(folder, learner, prompts, scorer, resume)
     end, reason = End.STEPS, ""
     with _interruptible() as interrupted, (folder / "metrics.jsonl").open("a") as log:
         for step in range(len(history), config.steps):
@@ -97,18 +97,20 @@ def align(
             elif interrupted.is_set():
                 end = End.INTERRUPTED
             if end is not End.STEPS or step + 1 == config.steps or (step + 1) % save_every == 0:
-                save_checkpoint(folder, learner, history, prompts)
+                save_checkpoint(folder, learner, history, prompts, scorer)
             if end is not End.STEPS:
                 break
     return AlignResult(learner, history, end, reason)
 
 
-def _begin(folder: Path, learner: Learner, prompts: Sequence[Prompt], resume: bool) -> list[Metrics]:
+def _begin(
+    folder: Path, learner: Learner, prompts: Sequence[Prompt], scorer: Scorer, resume: bool
+) -> list[Metrics]:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "metrics.jsonl"
     history: list[Metrics] = []
     if resume and latest(folder) is not None:
-        history = load_checkpoint(folder, learner, prompts)
+        history = load_checkpoint(folder, learner, prompts, scorer)
     # Steps done after the last checkpoint will be done again; their lines must not stand twice.
     log.write_text("".join(json.dumps(row) + "\n" for row in history))
     return history
@@ -124,9 +126,16 @@ def latest(folder: Path) -> Path | None:
 
 
 def save_checkpoint(
-    folder: Path, learner: Learner, history: Sequence[Metrics], prompts: Sequence[Prompt]
+    folder: Path,
+    learner: Learner,
+    history: Sequence[Metrics],
+    prompts: Sequence[Prompt],
+    scorer: Scorer | None = None,
 ) -> Path:
-    """Write a checkpoint beside the others, rename it into place, then drop the older ones."""
+    """Write a checkpoint beside the others, rename it into place, then drop the older ones.
+
+    The state of a ``scorer`` that adapts (:class:`accord.types.Adapts`) is kept with it.
+    """
     target = folder / f"checkpoint-{len(history):06d}"
     draft = folder / f".draft-{len(history):06d}"
     shutil.rmtree(draft, ignore_errors=True)
@@ -137,6 +146,7 @@ def save_checkpoint(
         "history": list(history),
         "beta": learner.beta.state_dict(),
         "fingerprint": fingerprint(learner, prompts),
+        "scorer": scorer.state_dict() if isinstance(scorer, Adapts) else None,
     }
     (draft / "state.json").write_text(json.dumps(state))
     older = latest(folder)
@@ -147,8 +157,10 @@ def save_checkpoint(
     return target
 
 
-def load_checkpoint(folder: Path, learner: Learner, prompts: Sequence[Prompt]) -> list[Metrics]:
-    """Put the newest checkpoint into ``learner``; returns the history up to it.
+def load_checkpoint(
+    folder: Path, learner: Learner, prompts: Sequence[Prompt], scorer: Scorer | None = None
+) -> list[Metrics]:
+    """Put the newest checkpoint into ``learner`` and a ``scorer`` that adapts; returns the history up to it.
 
     Raises:
         StoreError: there is none, or it is of another model, other settings or prompts.
@@ -162,6 +174,10 @@ def load_checkpoint(folder: Path, learner: Learner, prompts: Sequence[Prompt]) -
             f"{path} was made from another model, or with other settings or prompts; resume with those of "
             "the run's record, or start a new run"
         )
+    if isinstance(scorer, Adapts):
+        if state.get("scorer") is None:
+            raise StoreError(f"{path} was made with a reward that keeps no state; resume with that reward")
+        scorer.load_state_dict(state["scorer"])
     saved = load_file(path / "weights.safetensors")
     with torch.no_grad():
         for name, tensor in _tensors(learner).items():

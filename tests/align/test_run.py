@@ -130,7 +130,7 @@ class Rising(ShareOfGood):
         return [[Score(s.value * (1 + self.price)) for s in group] for group in scored]
 
     def adapt(self, scores):
-        self.price += sum(s.value for s in scores) / len(scores)
+        self.price += 0.1 + sum(s.value for s in scores) / len(scores)
         return {"price": self.price}
 
     def state_dict(self):

@@ -97,7 +97,8 @@ class Consensus:
     """Rankings left out because a later one corrects them."""
     warnings: list[str]
     typical: float | None
-    """Reliability of the pool's typical labeler; ``None`` where it was assumed."""
+    """Reliability of the pool's typical labeler, on the scale of the labelers' rows; ``None`` where it was
+    assumed."""
     prior: Choice | None
     """The prior on labelers and what spoke for it; ``None`` where reliability was assumed."""
     intervals: dict[tuple[str, str, str], tuple[float, float]]
@@ -225,7 +226,7 @@ def _assemble(
     lengths = {p: {c.id: len(c.text) for c in group} for p, group in completions.items()}
     rows = labeler_rows(fitted, rankings, lengths, learned, rng)
     criterion = counted[0].criterion
-    typical = fitted.typical[0] if learned else None
+    typical = fitted.usual() if learned else None
     poor = {row.labeler for row in rows if standing(row, typical, config.min_overlap).poor}
     turned = turned_pairs(counted, p_first, poor)
     return Consensus(
@@ -364,7 +365,7 @@ def _warnings(
     fitted: Fit,
     turned: Mapping[str, int],
 ) -> Iterator[str]:
-    typical = fitted.typical[0] if fitted.choice is not None else None
+    typical = fitted.usual() if fitted.choice is not None else None
     alike = fitted.choice is not None and fitted.choice.alike
     if typical is None:
         yield (

@@ -57,6 +57,10 @@ class Fit:
         error_K = ALLOWANCE * ranked_K / np.where(total_K > 0, total_K, 1) * np.abs(value_K)
         return np.sqrt(np.split(np.diagonal(self.cov_TT), 3)[part] + error_K**2)
 
+    def usual(self) -> float:
+        """Reliability of the typical labeler as it is reported (``own``), to hold the labelers' against."""
+        return _typical(self.table.votes, self.own)[0]
+
     def p_first(self) -> Array:
         """Per pair (S): the probability that a typical labeler who calls no tie prefers the first.
 

@@ -15,17 +15,6 @@ from accord.types import Completion, Prompt, Stop
 sentences = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat"]), max_size=12)
 
 
-def test_words_are_lower_case_runs_of_letters_and_digits() -> None:
-    assert metrics.words("It's 3.5 EUR_total, Müller!") == ["it", "s", "3", "5", "eur", "total", "müller"]
-
-
-def test_ngrams() -> None:
-    assert metrics.ngrams("abc", 2) == [("a", "b"), ("b", "c")]
-    assert metrics.ngrams("ab", 3) == []
-    with pytest.raises(ValueError, match="n is 0"):
-        metrics.ngrams("ab", 0)
-
-
 def test_distinct_pools_the_texts() -> None:
     # a b a | a b: words a b a a b (2 of 5), pairs ab ba ab (2 of 3), triples aba (1 of 1).
     texts = ["a b a", "a b"]
@@ -33,13 +22,6 @@ def test_distinct_pools_the_texts() -> None:
     assert metrics.distinct(texts, 2) == pytest.approx(2 / 3)
     assert metrics.distinct(texts, 3) == 1.0
     assert metrics.distinct(texts, 4) is None
-
-
-def test_repetition() -> None:
-    # yes x 5: triples 3, one of them new.
-    assert metrics.repetition("yes yes yes yes yes") == pytest.approx(2 / 3)
-    assert metrics.repetition("one two three four") == 0.0
-    assert metrics.repetition("") == 0.0
 
 
 def test_rouge_by_hand() -> None:

@@ -99,6 +99,7 @@ def test_an_unknown_label_is_refused_with_those_there_are(models: dict[str, str]
     config = LabConfig(**{**models, "label": "kind"}, **SIZES)
     with pytest.raises(ConfigError, match="nothate, hate"):
         detoxify(tmp_path / "lab", dialogues(40), dialogues(4, 100), config)
+    assert not (tmp_path / "lab").exists(), "a wrong name leaves no half a workspace behind"
 
 
 def test_the_prompt_is_the_lab_s_and_never_holds_the_reference() -> None:

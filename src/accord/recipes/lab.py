@@ -34,7 +34,8 @@ from accord.evaluate.record import Evaluation, Row
 from accord.feedback.formats.files import numbered_rows
 from accord.recipes.record import Progress
 from accord.recipes.reporting import workspace_report
-from accord.recipes.steps import AlignStepConfig, EvaluateStepConfig, align, evaluate
+from accord.recipes.steps import AlignStepConfig, EvaluateStepConfig, ModelConfig, align, evaluate
+from accord.reward.classifier import ClassifierReward
 from accord.types import Prompt
 from accord.workspace import Workspace
 
@@ -151,11 +152,13 @@ def detoxify(
         ConfigError: the classifier has no such label.
         ModelError: a model cannot be loaded.
     """
+    judged = {"reward": f"hf:{config.classifier}", "label": config.label}
+    loaded = {"model": config.summariser, "dtype": config.dtype, "device": config.device}
+    ClassifierReward.load(config.classifier, config.label)  # before the folder is made: a wrong name leaves
+    ModelConfig(**loaded).load()  # no half a workspace behind
     workspace = Workspace.create(folder)
     workspace.store.add_prompts(train, "train")
     workspace.store.add_prompts(test, "test")
-    judged = {"reward": f"hf:{config.classifier}", "label": config.label}
-    loaded = {"model": config.summariser, "dtype": config.dtype, "device": config.device}
     _, result = align(workspace, _training(config, judged | loaded), progress=progress)
     if result.end is End.INTERRUPTED:
         raise KeyboardInterrupt

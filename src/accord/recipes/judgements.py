@@ -14,6 +14,7 @@ from accord.feedback.formats.write import Written, write_stored
 from accord.feedback.turned import turned_by
 from accord.recipes.record import recorded
 from accord.stats.agreement import once
+from accord.stats.labelers import standing
 from accord.store.lineage import Run, Status
 from accord.types import Completion, digest
 from accord.workspace import Workspace
@@ -115,7 +116,11 @@ def agree(workspace: Workspace, config: AgreeConfig) -> tuple[Run, Consensus]:
             "alpha": None if alpha is None else alpha.value,
             "prior": _prior(consensus),
         }
-        shown = {"labelers": consensus.labelers, "agreement": consensus.agreement,
+        words = {
+            row.labeler: standing(row, consensus.typical, config.min_overlap).words
+            for row in consensus.labelers
+        }
+        shown = {"labelers": consensus.labelers, "standing": words, "agreement": consensus.agreement,
                  "dropped": consensus.dropped, "warnings": consensus.warnings,
                  "prior": consensus.prior,
                  "turned": {"pairs": consensus.turned, "against": turned_by(consensus.turned)}}  # fmt: skip

@@ -146,14 +146,16 @@ def _labelers(run: Run | None, gold: Mapping[str, Any], simulated: bool) -> Labe
         return None
     consensus = json.loads((run.path / "consensus.json").read_text())
     rows = consensus["labelers"]
-    known = gold.get("labelers", {})
+    known, notes = gold.get("labelers", {}), consensus.get("standing", {})
     pairs = sum(row["pairs"] for row in rows) or 1
     ranked = sum(row["rankings"] for row in rows) or 1
     return LabelerSection(
-        labelers=tuple(_labeler(row, known.get(row["labeler"])) for row in rows),
+        labelers=tuple(
+            _labeler(row, known.get(row["labeler"]), notes.get(row["labeler"], "")) for row in rows
+        ),
         simulated=simulated,
         method="Davidson's model of pairs with ties, a reliability and tie habit for each labeler",
-        agreement=_estimate(consensus["agreement"]["alpha_ordinal"]),
+        agreement=_estimate(consensus["agreement"]["alpha_ordinal"]["interval"]),
         agreement_name="Krippendorff's alpha (ordinal)",
         consensus_gold=gold.get("consensus"),
         average_gold=gold.get("average"),
@@ -162,13 +164,13 @@ def _labelers(run: Run | None, gold: Mapping[str, Any], simulated: bool) -> Labe
     )
 
 
-def _labeler(row: Mapping[str, Any], gold: Estimate | None) -> Labeler:
+def _labeler(row: Mapping[str, Any], gold: Estimate | None, note: str) -> Labeler:
     biases = {}
     if row["first_share"] is not None and row["first_chance"] is not None:
         biases["position"] = row["first_share"] - row["first_chance"]
     if row["length_correlation"] is not None:
         biases["length"] = row["length_correlation"]
-    return Labeler(row["labeler"], row["rankings"], _estimate(row["reliability"]), gold, biases)
+    return Labeler(row["labeler"], row["rankings"], _estimate(row["reliability"]), gold, biases, note)
 
 
 def _estimate(figure: Mapping[str, Any] | None) -> Estimate | None:

@@ -68,9 +68,23 @@ class Standing(StrEnum):
     """Ranks against the others: the votes count the other way round."""
 
     @property
+    def words(self) -> str:
+        """The same for people to read; empty where there is nothing to say."""
+        return WORDS[self]
+
+    @property
     def poor(self) -> bool:
         """Whether the consensus gives the votes little or negative weight, on good grounds."""
         return self in (Standing.COIN, Standing.INVERTED)
+
+
+WORDS = {
+    Standing.FINE: "",
+    Standing.UNLEARNED: "nobody shares a pair with another labeler",
+    Standing.FEW: "too few shared pairs to tell",
+    Standing.COIN: "flagged: little better than a coin",
+    Standing.INVERTED: "flagged: ranks against the others",
+}
 
 
 def standing(row: LabelerRow, typical: float | None, min_overlap: int) -> Standing:

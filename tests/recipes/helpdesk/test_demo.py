@@ -50,6 +50,10 @@ def test_small_demo_writes_what_it_promises(tmp_path, kind):
     row = data.evaluation.row("gold")
     assert (row.before_mean, row.after_mean) == (summary["gold_before"], summary["gold_after"])
     assert {step.name for step in data.steps} == kinds
+    assert -1 <= data.labelers.agreement.low < data.labelers.agreement.value <= 1, "Krippendorff's alpha"
+    notes = {labeler.name: labeler.note for labeler in data.labelers.labelers}
+    assert notes["adversarial"].startswith("flagged")
+    assert notes["careful"] == ""
 
 
 def test_a_folder_of_ones_own_is_never_replaced(tmp_path):

@@ -21,20 +21,11 @@ from accord.feedback.labeling.monitor import intake, progress
 from accord.feedback.labeling.monitor_review import pause, resume
 from accord.feedback.labeling.monitor_study import Study
 from accord.stats.biases import HURRIED, MIN_RANKINGS
-from accord.stats.labelers import Standing
 
 router = APIRouter(prefix="/owner", include_in_schema=False)
 router.include_router(owner_review.router)
 router.include_router(owner_people.router)
 router.include_router(owner_data.router)
-
-STANDINGS = {
-    Standing.FINE: "",
-    Standing.UNLEARNED: "nobody shares a pair with another labeler",
-    Standing.FEW: "too few shared pairs to tell",
-    Standing.COIN: "flagged: little better than a coin",
-    Standing.INVERTED: "flagged: ranks against the others",
-}
 
 
 @router.get("")
@@ -72,7 +63,6 @@ def labelers_page(request: Request, at: TheDesk, session: Viewer) -> Response:
         "/owner/labelers",
         study=latest,
         busy=studies(request).busy,
-        standings=STANDINGS,
         axis=reliability_axis(latest),
         people={person.name: person for person in people.people(at.store)},
     )
@@ -99,7 +89,6 @@ def labeler_page(
         line=line,
         person=person,
         labeler=name,
-        standings=STANDINGS,
         axis=reliability_axis(latest),
         remarks=[remark for remark in at.store.remarks() if remark.labeler == name][::-1],
         hurried=HURRIED,

@@ -39,7 +39,7 @@ def _part(classifier: SequenceClassifier, inputs: Sequence[Encoded]) -> Tensor:
     if classifier.fresh:
         hook = net.base_model.register_forward_hook(lambda _, __, out: seen.append(out.last_hidden_state))
     else:
-        hook = _last_linear(net).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        hook = last_linear(net).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
         classifier.logits(inputs)
     finally:
@@ -51,7 +51,7 @@ def _part(classifier: SequenceClassifier, inputs: Sequence[Encoded]) -> Tensor:
     return (states_NWD * mask_NW1).sum(dim=1) / mask_NW1.sum(dim=1)
 
 
-def _last_linear(net: Any) -> nn.Linear:
+def last_linear(net: Any) -> nn.Linear:
     """The layer that makes the logits."""
     heads = [
         module

@@ -7,7 +7,7 @@ import torch
 
 from accord.errors import ConfigError, NumericsError
 from accord.lm.classifier import Reads, SequenceClassifier
-from accord.reward.classifier import ClassifierReward, label_index
+from accord.reward.classifier import ClassifierReward, Value, label_index
 from accord.types import Completion, Prompt, Scorer
 
 LABELS = {0: "nothate", 1: "hate", 2: "spam"}
@@ -23,8 +23,8 @@ def hate(folder):
     )
 
 
-def test_the_reward_is_the_raw_logit_and_the_parts_show_everything(hate):
-    reward = ClassifierReward(hate, "hate")
+def test_the_raw_logit_can_be_asked_for_and_the_parts_show_everything(hate):
+    reward = ClassifierReward(hate, "hate", "logit")
     assert isinstance(reward, Scorer)
     with torch.no_grad():
         for text, score in zip(TEXTS, reward.score(PROMPT, TEXTS), strict=True):
@@ -37,7 +37,7 @@ def test_the_reward_is_the_raw_logit_and_the_parts_show_everything(hate):
             assert len(score.parts) == 6
 
 
-def planted(hate, rows):
+def planted(hate, rows, value=Value.LOGIT):
     """Let the classifier say ``rows`` to the texts, in order: the head's bias answers for the weights."""
     head = hate.net.classifier.out_proj
     with torch.no_grad():
@@ -46,7 +46,7 @@ def planted(hate, rows):
     for row, text in zip(rows, TEXTS, strict=False):
         with torch.no_grad():
             head.bias.copy_(torch.tensor(row))
-        out += ClassifierReward(hate, "nothate").score(PROMPT, [text])
+        out += ClassifierReward(hate, "nothate", value).score(PROMPT, [text])
     return out
 
 
@@ -57,6 +57,17 @@ def test_logit_and_probability_can_rank_two_texts_differently(hate):
     assert one.parts["nothate p"] == pytest.approx(1 / (2 + math.exp(-3)), abs=1e-6)
     assert two.parts["nothate p"] == pytest.approx(1 / (1 + 2 * math.exp(-4)), abs=1e-6)
     assert one.parts["nothate p"] < two.parts["nothate p"]
+
+
+def test_log_odds_rank_as_the_probability_does(hate):
+    """log p - log(1 - p) = l - logsumexp of the others: 3 - log(e^3 + 1) and 2 - log(2 e^-2)."""
+    one, two = planted(hate, [[3.0, 3.0, 0.0], [2.0, -2.0, -2.0]], Value.LOG_ODDS)
+    assert one.value == pytest.approx(3 - math.log(math.exp(3) + 1), abs=1e-5)
+    assert two.value == pytest.approx(2 - math.log(2 * math.exp(-2)), abs=1e-5)
+    for score in (one, two):
+        p = score.parts["nothate p"]
+        assert score.value == pytest.approx(math.log(p / (1 - p)), abs=1e-4)
+    assert ClassifierReward(hate, "hate").value is Value.LOG_ODDS
 
 
 def test_labels_that_do_not_exclude_each_other_have_probabilities_of_their_own(hate):

@@ -129,9 +129,11 @@ def test_a_folder_without_a_head_is_no_reward_model(folder, kind):
         RewardModel.load(folder(kind))
 
 
-def test_two_labels_are_no_reward_and_the_way_out_is_named(folder):
+def test_other_labels_are_no_reward_and_the_way_out_is_named(folder):
     with pytest.raises(ModelError, match=r"2 labels.*ClassifierReward"):
         RewardModel.load(folder(labels=2))
+    with pytest.raises(ModelError, match="no class"):
+        RewardModel(SequenceClassifier.load(folder(labels=1)), value="logit")
 
 
 def test_nothing_there_is_an_error(tmp_path):

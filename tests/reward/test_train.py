@@ -8,19 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from accord.errors import DataError, ModelError, NumericsError
+from accord.errors import ConfigError, DataError, ModelError, NumericsError
 from accord.lm.classifier import SequenceClassifier
-from accord.reward.train import (
-    Reliability,
-    RewardConfig,
-    _batches,
-    _loss,
-    group_by_prompt,
-    reliability,
-    split_by_prompt,
-    train,
-)
-from accord.types import Comparison, Completion, Prompt
+from accord.lm.features import features
+from accord.reward.data import batches, gather, split_by_prompt
+from accord.reward.loss import Objective
+from accord.reward.measure import Reliability, reliability
+from accord.reward.model import CLASSES, RewardModel
+from accord.reward.train import RewardConfig, _loss, train
+from accord.types import Anchor, Comparison, Completion, Prompt
 
 FAST = {"epochs": 4, "learning_rate": 3e-3, "holdout": 0.25}
 
@@ -56,23 +52,46 @@ def test_training_completions_have_mean_zero_and_deviation_one(base, planted):
     comparisons = planted(prompts=20)
     config = RewardConfig(**FAST)
     model, _ = train(comparisons, base(), config)
-    groups, _ = split_by_prompt(group_by_prompt(comparisons, model.classifier), config.holdout, config.seed)
+    groups, _ = split_by_prompt(gather(comparisons, model.classifier)[0], config.holdout, config.seed)
     values = [s.value for g in groups for s in model.score(g.prompt, g.completions)]
     assert np.mean(values) == pytest.approx(0, abs=1e-4)
     assert np.std(values, ddof=1) == pytest.approx(1, abs=1e-4)
 
 
-def test_the_best_epoch_on_held_out_prompts_is_kept(base, planted):
-    """Labels that say nothing can only be learned by heart: held out, later epochs are worse."""
-    noise = [
+def noise(planted, prompts=40):
+    """Labels that say nothing, so that they can only be learned by heart."""
+    return [
         Comparison(c.prompt, c.rejected, c.chosen) if i % 2 else c
-        for i, c in enumerate(planted(prompts=40, most=1))
+        for i, c in enumerate(planted(prompts=prompts, most=1))
     ]
-    _, report = train(noise, base(), RewardConfig(epochs=6, learning_rate=0.01, holdout=0.25))
-    losses = [row["held_out_log_loss"] for row in report.history if "held_out_log_loss" in row]
-    assert len(losses) == 6
-    assert min(losses) < losses[-1] - 0.1
+
+
+def looks(report):
+    return [row["held_out_log_loss"] for row in report.history if "held_out_log_loss" in row]
+
+
+def test_the_best_weights_on_held_out_prompts_are_kept(base, planted):
+    config = RewardConfig(epochs=2, evaluations=3, learning_rate=0.01, holdout=0.25, batch_prompts=4)
+    _, report = train(noise(planted), base(), config)
+    losses = looks(report)
+    assert len(losses) > 2
+    assert min(losses) < losses[-1] - 0.01
     assert report.log_loss == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_held_out_prompts_are_looked_at_several_times_an_epoch(base, planted):
+    """Nine steps, four looks: after 3, 5, 7 and 9."""
+    _, report = train(planted(prompts=40, most=1), base(), RewardConfig(batch_prompts=4))
+    assert [row["step"] for row in report.history if "held_out_log_loss" in row] == [3, 5, 7, 9]
+
+
+def test_training_stops_after_an_epoch_without_gain(base, planted):
+    config = RewardConfig(epochs=30, evaluations=2, learning_rate=0.01, holdout=0.25)
+    _, report = train(noise(planted), base(), config)
+    losses = looks(report)
+    best = losses.index(min(losses))
+    assert len(losses) == best + 3 < 60
+    assert report.log_loss == pytest.approx(losses[best], abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["llama", "bert"])
@@ -135,8 +154,10 @@ def ready(base, kind="llama"):
 
 def gradient(classifier, parameters, config):
     """Gradients of one optimiser step over all of UNEVEN, through the real batches and loss."""
-    (micros,) = list(_batches(group_by_prompt(UNEVEN, classifier), config))
-    loss = _loss(classifier, config)
+    groups, _ = gather(UNEVEN, classifier)
+    (micros,) = list(batches(groups, prompts=16, rows=config.micro_rows, epochs=1, seed=0))
+    objective = Objective(groups, centering=config.centering, anchor_weight=1.0)
+    loss = _loss(classifier, objective, config)
     value = sum(part[0] for part in map(loss, micros))
     return float(value.detach()), torch.autograd.grad(value, parameters, allow_unused=True), len(micros)
 
@@ -187,40 +208,11 @@ class Counting(SequenceClassifier):
 
 def test_n_completions_are_n_forwards_not_two_a_pair(folder):
     classifier = Counting.load(folder(), labels=1)
-    config = RewardConfig()
-    (micros,) = list(_batches(group_by_prompt(UNEVEN, classifier), config))
-    for micro in micros:
-        _loss(classifier, config)(micro)
+    gradient(classifier, classifier.prepare("full"), RewardConfig())
     assert classifier.rows == 4 + 2 + 3  # nine pairs would be eighteen
 
 
-def test_a_completion_is_encoded_once_and_known_by_its_id_or_text(base):
-    prompt = Prompt.from_text("p")
-    a, b, twin = Completion("same", id="1"), Completion("other"), Completion("same", id="2")
-    (group,) = group_by_prompt(
-        [Comparison(prompt, a, b), Comparison(prompt, Completion("other"), twin), Comparison(prompt, b, b)],
-        base(),
-    )
-    assert [c.text for c in group.completions] == ["same", "other", "same"]
-    assert group.pairs == [(0, 1, 1.0), (1, 2, 1.0)]  # a pair of one with itself says nothing
-
-
 # -- what is refused ---------------------------------------------------------------------------
-
-
-def test_no_prompt_stands_on_both_sides_of_the_split(base, planted):
-    groups = group_by_prompt(planted(prompts=30), base())
-    seen = []
-    for seed in range(3):
-        train_groups, held = split_by_prompt(groups, 0.2, seed)
-        a, b = {g.prompt.id for g in train_groups}, {g.prompt.id for g in held}
-        assert not a & b
-        assert (len(a), len(b)) == (24, 6)
-        assert split_by_prompt(groups[::-1], 0.2, seed)[1] == held  # the order of the rows does not matter
-        seen.append(frozenset(b))
-    assert len(set(seen)) == 3
-    for share in (0.001, 0.999):
-        assert all(split_by_prompt(groups, share, 0))
 
 
 def test_one_prompt_is_too_few(base, planted):
@@ -260,13 +252,6 @@ def test_damaged_weights_are_an_error_and_the_head_stays_untrained(base, planted
         classifier.score_inputs([classifier.encode(Prompt.from_text("a"), "b")])
 
 
-def test_inputs_cut_to_the_context_are_counted(base, planted):
-    comparisons = planted(prompts=6, most=1)
-    long = Comparison(Prompt.from_text("w" * 200), Completion("zap"), Completion("ba"))
-    _, report = train([*comparisons, long], base(max_length=64), RewardConfig())
-    assert report.truncated == 2
-
-
 # -- calibration -------------------------------------------------------------------------------
 
 
@@ -286,3 +271,143 @@ def test_reliability_by_hand():
 def test_reliability_survives_certainty():
     (sure,) = reliability(np.array([60.0, -60.0]), np.array([1.0, 1.0]))
     assert (sure.predicted, sure.observed, sure.count) == (pytest.approx(1.0), 0.5, 2)
+
+
+# -- anchors -----------------------------------------------------------------------------------
+
+
+def marked(planted, prompts=120, share=0.7, seed=0):
+    """Replies with "zap" are good; of the others a ``share`` is called good too."""
+    rng = np.random.default_rng(seed)
+    seen = {(c.prompt.id, x.text): (c.prompt, x) for c in planted(prompts) for x in (c.chosen, c.rejected)}
+    return [
+        Anchor(prompt, x, 1.0 if "zap" in x.text else float(rng.random() < share))
+        for prompt, x in seen.values()
+    ]
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_anchors_give_the_reward_a_zero(base, planted, kind):
+    """All with "zap" and three in ten others are good: zero lies between, though no pair says where."""
+    comparisons, anchors = planted(), marked(planted, share=0.3)
+    model, report = train(comparisons, base(kind), RewardConfig(**FAST), anchors=anchors)
+    good, bad = model.score(Prompt.from_text("new"), [Completion("ba zap dab"), Completion("ba ada dab")])
+    assert good.value > 0 > bad.value
+    assert good.parts["p_acceptable"] > 0.85
+    assert bad.parts["p_acceptable"] == pytest.approx(0.3, abs=0.15)
+    assert report.anchors is not None
+    assert report.anchors.used
+    assert report.anchors.train + report.anchors.holdout == len(anchors)
+    assert report.anchors.log_loss < report.anchors.base_log_loss - 0.1
+    a, b = model.acceptable
+    assert model.mean == pytest.approx(-b / a)
+    # A reward of zero is a logit that is as often acceptable as not.
+    assert 1 / (1 + math.exp(-(a * model.mean + b))) == pytest.approx(0.5)
+
+
+def test_without_anchors_of_both_kinds_zero_is_the_mean(base, planted):
+    comparisons = planted(prompts=30)
+    anchors = [Anchor(c.prompt, c.chosen, 1.0) for c in comparisons]
+    model, report = train(comparisons, base(), RewardConfig(**FAST), anchors=anchors)
+    assert model.acceptable is None
+    assert report.anchors is not None
+    assert not report.anchors.used
+    groups, _ = split_by_prompt(gather(comparisons, model.classifier)[0], 0.25, 0)
+    values = [s.value for g in groups for s in model.score(g.prompt, g.completions)]
+    assert np.mean(values) == pytest.approx(0, abs=1e-4)
+
+
+def test_anchors_alone_train_a_reward(base, planted):
+    model, report = train([], base(), RewardConfig(**FAST), anchors=marked(planted, share=0.1))
+    good, bad = model.score(Prompt.from_text("new"), [Completion("ba zap dab"), Completion("ba ada dab")])
+    assert good.value > 0 > bad.value
+    assert math.isnan(report.accuracy)
+    assert math.isnan(report.label_noise)
+    assert report.reliability == ()
+    with pytest.raises(DataError, match="anchors alone"):
+        train([], base(), RewardConfig(), anchors=marked(planted, share=1.0))
+
+
+def test_a_source_can_be_turned_down_to_nothing(base, planted):
+    """Half the comparisons say the opposite; with weight 0 theirs are not learned."""
+    truth = planted(prompts=60, most=1)
+    lies = [Comparison(c.prompt, c.rejected, c.chosen, source="troll") for c in planted(prompts=120, seed=3)]
+    config = RewardConfig(**FAST, source_weights={"troll": 0.0})
+    model, _ = train([*truth, *lies], base(), config)
+    good, bad = model.score(Prompt.from_text("new"), [Completion("ba zap dab"), Completion("ba ada dab")])
+    assert good.value > bad.value + 0.5
+
+
+# -- ties, noise and two classes ---------------------------------------------------------------
+
+
+def test_ties_are_learned_as_votes_and_nu_is_reported(base, planted):
+    decided = planted(prompts=60, most=1)
+    ties = [
+        Comparison(Prompt.from_text(f"q{i}"), c.chosen, Completion(f"{c.chosen.text} zap"), 0.5)
+        for i, c in enumerate(decided)
+    ]
+    _, report = train([*decided, *ties], base(), RewardConfig(**FAST, ties="davidson"))
+    assert report.accuracy > 0.8
+    assert 0.5 < report.nu < 6
+    assert train(decided[:8], base(), RewardConfig())[1].nu is None
+
+
+def test_flipped_labels_are_found_out(base, planted):
+    comparisons = [
+        Comparison(c.prompt, c.rejected, c.chosen) if i % 5 == 0 else c
+        for i, c in enumerate(planted(prompts=300, most=1))
+    ]
+    _, report = train(comparisons, base(), RewardConfig(epochs=3, learning_rate=3e-3, holdout=0.4))
+    assert report.label_noise_low - 0.02 <= 0.2 <= report.label_noise_high + 0.02
+    assert report.label_noise == pytest.approx(0.2, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["llama", "roberta"])
+def test_two_classes_learn_log_odds_and_the_softmax_is_the_chance_of_being_acceptable(
+    folder, planted, kind, tmp_path
+):
+    classifier = SequenceClassifier.load(folder(kind), labels=2)
+    config = RewardConfig(**FAST, head="two-class")
+    model, report = train(planted(), classifier, config, anchors=marked(planted, share=0.3))
+    assert report.accuracy > 0.9
+    prompt, texts = Prompt.from_text("new"), [Completion("ba zap dab"), Completion("ba ada dab")]
+    for score in model.score(prompt, texts):
+        parts = score.parts
+        assert parts["logit"] == pytest.approx(parts["good logit"] - parts["bad logit"])
+        assert parts["good p"] == pytest.approx(parts["p_acceptable"])
+        assert score.value == pytest.approx(parts["logit"] / model.std)  # the zero is the head's own
+    good, bad = model.score(prompt, texts)
+    assert good.value > 0 > bad.value
+    assert report.anchors.log_loss < report.anchors.base_log_loss - 0.1
+    model.save(tmp_path)
+    assert RewardModel.load(tmp_path).score(prompt, texts) == [good, bad]
+    raw = RewardModel.load(tmp_path, value="logit").score(prompt, texts)
+    assert [s.value for s in raw] == [s.parts["good logit"] for s in (good, bad)]
+
+
+def test_a_class_logit_and_its_probability_can_rank_two_texts_differently(folder):
+    """What the loss cannot see, it cannot keep still: a term shared by both logits moves neither log-odds
+    nor probability, and turns the order by one class's logit around."""
+    classifier = SequenceClassifier.load(folder("bert", labels=2))
+    classifier.name_labels(CLASSES)
+    head, prompt, texts = classifier.net.classifier, Prompt.from_text("p"), [Completion("a"), Completion("b")]
+    before = RewardModel(classifier).score(prompt, texts)
+    states = features(classifier, [classifier.encode(prompt, c.text) for c in texts]).double()
+    order = 1 if before[0].parts["good logit"] > before[1].parts["good logit"] else -1
+    shared = (states[1] - states[0]) * order  # the same row added to both classes' weights
+    with torch.no_grad():
+        head.weight += (50 * shared / shared.square().sum()).float()
+    by_odds, by_logit = RewardModel(classifier), RewardModel(classifier, value="logit")
+    after = by_odds.score(prompt, texts)
+    for one, other in zip(before, after, strict=True):
+        assert other.value == pytest.approx(one.value, abs=1e-3)
+        assert other.parts["good p"] == pytest.approx(one.parts["good p"], abs=1e-3)
+    raw = [s.value for s in by_logit.score(prompt, texts)]
+    assert np.sign(raw[0] - raw[1]) == -order
+    assert raw == [s.parts["good logit"] for s in after]
+
+
+def test_the_classifier_must_have_the_head_that_is_asked_for(base, planted):
+    with pytest.raises(ConfigError, match=r"two-class.*2 label.*labels=2"):
+        train(planted(prompts=4), base(), RewardConfig(head="two-class"))

@@ -133,6 +133,39 @@ def test_ranking_loss_by_hand():
     assert two.item() == pytest.approx((math.log(4 / 3) + 3 * math.log(2)) / 4)
 
 
+def test_davidson_by_hand():
+    # d = log 9, so e^(d/2) = 3 and e^(-d/2) = 1/3; nu = 2/3 makes the whole 4. Win 3/4, tie 1/6, loss 1/12.
+    d = torch.tensor([math.log(9)], dtype=torch.float64)
+    zero, log_nu = torch.zeros(1, dtype=torch.float64), torch.tensor(math.log(2 / 3), dtype=torch.float64)
+    for first, second, p, expected in [(d, zero, 1.0, 3 / 4), (d, zero, 0.5, 1 / 6), (zero, d, 1.0, 1 / 12)]:
+        label = torch.tensor([p], dtype=torch.float64)
+        loss, _ = ranking_loss(first, second, label, log_nu=log_nu)
+        assert loss.item() == pytest.approx(-math.log(expected))
+    # A probability is given that no tie is called: nu cancels.
+    label = torch.tensor([0.8], dtype=torch.float64)
+    assert (
+        ranking_loss(d, zero, label, log_nu=log_nu)[0].item()
+        == ranking_loss(d, zero, label)[0].item()
+        == pytest.approx(-0.8 * math.log(0.9) - 0.2 * math.log(0.1))
+    )
+
+
+def test_davidson_learns_the_share_of_ties():
+    # Of equals, nu / (2 + nu) are tied: with 6 ties of 10 the likelihood is highest at nu = 3.
+    log_nu = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    zero = torch.zeros(10, dtype=torch.float64)
+    labels = torch.tensor([0.5] * 6 + [1.0] * 2 + [0.0] * 2, dtype=torch.float64)
+    for _ in range(300):
+        loss, _ = ranking_loss(zero, zero, labels, log_nu=log_nu)
+        log_nu.grad = None
+        loss.backward()
+        with torch.no_grad():
+            log_nu -= log_nu.grad
+    assert log_nu.exp().item() == pytest.approx(3.0, abs=1e-4)
+    d = torch.randn(10, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda x, nu: ranking_loss(x, zero, labels, log_nu=nu)[0], [d, log_nu])
+
+
 def test_hard_labels_are_exactly_the_bradley_terry_loss_even_far_out():
     chosen = torch.tensor([1e4, -1e4, 0.3])
     loss, _ = ranking_loss(chosen, torch.zeros(3), torch.ones(3))
@@ -164,6 +197,9 @@ def test_ranking_accuracy_leaves_out_ties_and_halves_equal_scores():
 def test_centering_by_hand():
     # (1 + 2)^2 = 9 and (-1 + 1)^2 = 0: mean 4.5.
     assert centering_penalty(torch.tensor([1.0, -1]), torch.tensor([2.0, 1])).item() == 4.5
+    # Weights 1 and 3: (9 + 0) / 4.
+    weights = torch.tensor([1.0, 3.0])
+    assert centering_penalty(torch.tensor([1.0, -1]), torch.tensor([2.0, 1]), weights).item() == 2.25
 
 
 def test_losses_refuse_what_would_be_silently_wrong():

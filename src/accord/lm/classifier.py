@@ -51,10 +51,13 @@ class Reads(StrEnum):
 
 @dataclass(frozen=True)
 class Encoded:
-    """One input in token ids; ``types`` are the segment ids BERT-like encoders take, else empty."""
+    """One input in token ids."""
 
     ids: tuple[int, ...]
     types: tuple[int, ...] = ()
+    """The segment ids that BERT-like encoders take, else empty."""
+    cut: int = 0
+    """Tokens that did not fit the context and were left out."""
 
 
 class SequenceClassifier:
@@ -153,8 +156,8 @@ class SequenceClassifier:
             return self._encode_pair(prompt, text)
         answer = completion_ids(self.tokenizer, text, self.template)
         before = prompt_ids(self.tokenizer, prompt, self.template) if self.reads is Reads.BOTH else []
-        before, answer = self._fit(before, answer)
-        return Encoded(tuple(before + answer))
+        before, answer, cut = self._fit(before, answer)
+        return Encoded(tuple(before + answer), cut=cut)
 
     def _encode_pair(self, prompt: Prompt, text: str) -> Encoded:
         backend = self.tokenizer.backend_tokenizer
@@ -164,29 +167,30 @@ class SequenceClassifier:
         pair = self.reads is Reads.BOTH
         room = (self.max_length or 10**9) - self.tokenizer.num_special_tokens_to_add(pair)
         if not pair:
-            self.truncated += len(answer.ids) > room
+            cut = max(0, len(answer.ids) - room)
             answer.truncate(room)
             framed = backend.post_process(answer)
         else:
             before = backend.encode(
                 prompt_text(self.tokenizer, prompt, self.template), add_special_tokens=False
             )
-            self.truncated += len(before.ids) + len(answer.ids) > room
+            cut = max(0, len(before.ids) + len(answer.ids) - room)
             answer.truncate(room)
             before.truncate(room - len(answer.ids), direction="left")
             framed = backend.post_process(before, answer)
+        self.truncated += cut > 0
         types = framed.type_ids if "token_type_ids" in self.tokenizer.model_input_names else ()
-        return Encoded(tuple(framed.ids), tuple(types))
+        return Encoded(tuple(framed.ids), tuple(types), cut=cut)
 
-    def _fit(self, before: list[int], answer: list[int]) -> tuple[list[int], list[int]]:
+    def _fit(self, before: list[int], answer: list[int]) -> tuple[list[int], list[int], int]:
         if not before and not answer:
             raise DataError("an input without a single token cannot be scored")
         over = len(before) + len(answer) - (self.max_length or 10**9)
         if over <= 0:
-            return before, answer
+            return before, answer, 0
         self.truncated += 1
         cut = min(over, len(before))
-        return before[cut:], answer[: len(answer) - (over - cut)]
+        return before[cut:], answer[: len(answer) - (over - cut)], over
 
     # -- computation -------------------------------------------------------------------------
 
@@ -270,6 +274,11 @@ class SequenceClassifier:
         """The labels in the order of the logits."""
         names = self.net.config.id2label
         return [names[i] for i in range(self.net.config.num_labels)]
+
+    def name_labels(self, names: Sequence[str]) -> None:
+        """Give the labels names, in the order of the logits."""
+        self.net.config.id2label = dict(enumerate(names))
+        self.net.config.label2id = {name: i for i, name in enumerate(names)}
 
     def weights_hash(self) -> str:
         """Digest of all weights."""

@@ -152,7 +152,7 @@ def detoxify(
         ConfigError: the classifier has no such label.
         ModelError: a model cannot be loaded.
     """
-    judged = {"reward": f"hf:{config.classifier}", "label": config.label}
+    judged = {"reward": f"hf:{config.classifier}", "label": config.label, "label_value": "logit"}
     loaded = {"model": config.summariser, "dtype": config.dtype, "device": config.device}
     ClassifierReward.load(config.classifier, config.label)  # before the folder is made: a wrong name leaves
     ModelConfig(**loaded).load()  # no half a workspace behind

@@ -184,6 +184,8 @@ def _reward(run: Run | None, gold: Mapping[str, Any]) -> RewardSection | None:
     if run is None:
         return None
     report = json.loads((run.path / "report.json").read_text())
+    if report["accuracy"] is None:  # trained on anchors alone: no pair to be right on
+        return None
     bins = report["reliability"]
     pairs = sum(b["count"] for b in bins) or 1
     return RewardSection(

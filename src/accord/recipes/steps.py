@@ -27,9 +27,10 @@ from accord.lm.model import LanguageModel
 from accord.lm.render import Template
 from accord.lm.score import completion_kl
 from accord.recipes.record import Progress, comparisons_of, prompts_of, recorded
-from accord.reward.classifier import ClassifierReward
+from accord.reward.classifier import ClassifierReward, Value
+from accord.reward.measure import RewardReport
 from accord.reward.model import RewardModel
-from accord.reward.train import RewardConfig, RewardReport
+from accord.reward.train import RewardConfig
 from accord.reward.train import train as train_reward
 from accord.store.lineage import Run, Status
 from accord.types import Completion, Scorer, digest
@@ -75,7 +76,9 @@ class AlignStepConfig(AlignConfig, ModelConfig):
     reward: str = "reward"
     """"reward": the latest reward model; a folder, or hf:NAME with a label: a ready-made classifier."""
     label: str | None = None
-    """The label of a ready-made classifier whose raw logit is the reward."""
+    """The label of a ready-made classifier that is the reward..."""
+    label_value: Value = Value.LOG_ODDS
+    """...by its log-odds, or by its raw logit."""
     split: str | None = None
     """Only the prompts of this split."""
 
@@ -88,7 +91,9 @@ class EvaluateStepConfig(EvaluateConfig, ModelConfig):
     reward: str = "reward"
     """The scorer beside any others: as for `accord align`."""
     label: str | None = None
-    """The label of a ready-made classifier."""
+    """The label of a ready-made classifier..."""
+    label_value: Value = Value.LOG_ODDS
+    """...by its log-odds, or by its raw logit."""
     split: str | None = None
     """Only the prompts of this split (hold some out of training: import them with --split holdout)."""
     max_new_tokens: int = Field(128, ge=1)
@@ -147,7 +152,7 @@ def reward(
     sources, comparisons = comparisons_of(workspace)
     with recorded(workspace, "reward", config.model_dump(), sources) as record:
         classifier = SequenceClassifier.load(
-            config.base, labels=1, max_length=config.max_length, template=config.template
+            config.base, labels=config.labels, max_length=config.max_length, template=config.template
         )
         model, report = train_reward(comparisons, classifier, config, progress)
         path = workspace.models / record.run.id
@@ -183,7 +188,7 @@ def align(
     """
     store = workspace.store
     prompts = prompts_of(workspace, config.split)
-    scorer, inputs = scorer_of(workspace, config.reward, config.label)
+    scorer, inputs = scorer_of(workspace, config.reward, config.label, config.label_value)
     policy = config.load()
     policy.merge()  # the leash is to where training starts, not to what lay below a loaded adapter
     require(check_policy(policy, config.seed))
@@ -242,7 +247,7 @@ def evaluate(
     prompts = prompts_of(workspace, config.split)
     after, inputs = _aligned_model(workspace, config.after)
     models = [config.load(), config.model_copy(update={"model": after}).load()]
-    reward_scorer, made_from = scorer_of(workspace, config.reward, config.label)
+    reward_scorer, made_from = scorer_of(workspace, config.reward, config.label, config.label_value)
     every = {**(scorers or {}), "reward": reward_scorer}
     sampling = SamplingConfig(
         max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=config.seed
@@ -283,17 +288,20 @@ def _aligned_model(workspace: Workspace, name: str) -> tuple[str, list[str]]:
     return str(made.path), [made.id]
 
 
-def scorer_of(workspace: Workspace, name: str, label: str | None = None) -> tuple[Scorer, list[str]]:
+def scorer_of(
+    workspace: Workspace, name: str, label: str | None = None, value: Value = Value.LOG_ODDS
+) -> tuple[Scorer, list[str]]:
     """A scorer by name, and the ids of what it came from.
 
     "" or "reward": the latest reward model; a folder: a reward model; ``hf:NAME`` or any folder
-    with ``label``: a ready-made classifier, whose raw logit of the label is the reward.
+    with ``label``: a ready-made classifier, whose ``value`` of the label is the reward.
 
     Raises:
         StoreError: there is no reward model yet.
     """
     if label is not None:
-        return ClassifierReward.load(name, label, reads=Reads.COMPLETION), [f"classifier:{name}#{label}"]
+        scorer = ClassifierReward.load(name, label, value, reads=Reads.COMPLETION)
+        return scorer, [f"classifier:{name}#{label}:{value}"]
     if name in ("", "reward"):
         runs = workspace.store.runs("reward", Status.DONE)
         if not runs:

@@ -1,42 +1,37 @@
-"""Train a reward model from comparisons.
+"""Train a reward model from comparisons and anchors.
 
 One prompt with all its completions is one batch element: N forwards for N completions, and all its
 pairs in one gradient, because pairs of a prompt shuffled apart over-fit within a single epoch
-(Ouyang et al. 2022, arXiv:2203.02155, section 3.5). The loss is
+(Ouyang et al. 2022, arXiv:2203.02155, section 3.5). What is in a batch stands in ``reward.data``, the loss
+in ``reward.loss``. Held-out prompts, never held-out pairs, are scored several times an epoch and decide
+which weights are kept; training stops where a whole epoch of them brought nothing better.
 
-    L = - [p log sigma(r_chosen - r_rejected) + (1 - p) log sigma(r_rejected - r_chosen)]
-        + centering * (r_chosen + r_rejected)^2
-
-in the mean over a prompt's pairs and then over prompts, with p the consensus probability (1 for a hard
-label) and the centering of Eisenstein et al. 2023 (arXiv:2312.09244). Held-out prompts, never
-held-out pairs, decide which epoch is kept.
-
-Left out: ensembles, anchors from FAIL and thumbs, calibration by temperature.
+Left out: a margin (Llama 3 dropped Llama 2's), ensembles, calibration by temperature.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from accord.config import Config
-from accord.errors import DataError
-from accord.lm.classifier import Encoded, SequenceClassifier
+from accord.errors import ConfigError, DataError
+from accord.lm.classifier import SequenceClassifier
 from accord.lm.fit import cosine, fit, mixed_precision
 from accord.lm.render import Template
-from accord.reward.model import RewardModel
-from accord.rl.losses import centering_penalty, ranking_loss
-from accord.stats.intervals import clustered_mean
-from accord.types import Comparison, Completion, Prompt
+from accord.reward.data import OverLong, PromptGroup, batches, gather, split_by_prompt
+from accord.reward.loss import Objective
+from accord.reward.measure import RewardReport, held_out_loss, measure, report_on
+from accord.reward.model import CLASSES, RewardModel, one_number
+from accord.types import Anchor, Comparison
+
+SCALARS_RATE = 0.02
+"""Peak rate of the few numbers learned beside the weights (a, b, nu), which start near where they end."""
 
 
 class RewardConfig(Config):
@@ -44,10 +39,14 @@ class RewardConfig(Config):
 
     base: str = ""
     """Folder or hub name of the model it starts from (a language model or an encoder)."""
+    head: Literal["logit", "two-class"] = "logit"
+    """One logit; or a logit for each of the classes bad and good, whose log-odds are the reward."""
     train: Literal["full", "lora", "head"] = "full"
     """What trains: all weights, LoRA adapters with the head, or the head alone."""
     epochs: int = Field(1, ge=1)
-    """Passes over the comparisons; the best epoch on held-out prompts is kept."""
+    """Passes over the comparisons, at most: training stops where held-out prompts no longer gain."""
+    evaluations: int = Field(4, ge=1)
+    """How often an epoch the held-out prompts are scored; the best weights on them are kept."""
     batch_prompts: int = Field(16, ge=1)
     """Prompts an optimiser step, each with all its completions."""
     micro_rows: int = Field(64, ge=2)
@@ -58,6 +57,14 @@ class RewardConfig(Config):
     """AdamW's decoupled weight decay."""
     centering: float = Field(0.01, ge=0)
     """Weight of the pull of a pair's mean reward to zero."""
+    anchor_weight: float = Field(1.0, ge=0)
+    """Weight of the anchors (FAIL or not, thumbs) beside the comparisons; 0 leaves them out."""
+    ties: Literal["half", "davidson"] = "half"
+    """A label of 1/2 is half a win for either; or a vote "equal" in Davidson's model, with nu learned."""
+    source_weights: dict[str, float] = Field(default_factory=dict)
+    """How much a source's judgements count, by its name; 1 where it is not named."""
+    over_long: OverLong = OverLong.CUT
+    """Inputs beyond the context: cut (first the prompt's beginning), refuse, or leave_out; counted all."""
     holdout: float = Field(0.1, gt=0, lt=1)
     """Share of prompts kept for validation."""
     max_length: int | None = Field(None, ge=8)
@@ -71,49 +78,10 @@ class RewardConfig(Config):
     seed: int = 0
     """Order of the prompts, split and head."""
 
-
-@dataclass(frozen=True)
-class Reliability:
-    """Pairs binned by predicted probability: mean prediction, observed share, count."""
-
-    predicted: float
-    observed: float
-    count: int
-
-
-@dataclass(frozen=True)
-class RewardReport:
-    """What is known of a reward model: figures on prompts it never saw in training."""
-
-    pairs_train: int
-    pairs_holdout: int
-    prompts_train: int
-    prompts_holdout: int
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    log_loss: float
-    length_only_accuracy: float
-    """Accuracy of "the longer one wins" on the same pairs."""
-    length_correlation: float
-    """Pearson correlation of reward with length in characters."""
-    reliability: tuple[Reliability, ...]
-    chosen_scores: tuple[float, ...]
-    """Standardised rewards of the held-out pairs' chosen completions."""
-    rejected_scores: tuple[float, ...]
-    history: tuple[dict[str, float], ...]
-    truncated: int
-    """Inputs cut to the context."""
-
-
-@dataclass
-class _Group:
-    """One prompt's completions in tokens, and its pairs as positions among them."""
-
-    prompt: Prompt
-    completions: list[Completion] = field(default_factory=list)
-    inputs: list[Encoded] = field(default_factory=list)
-    pairs: list[tuple[int, int, float]] = field(default_factory=list)
+    @property
+    def labels(self) -> int:
+        """Outputs of the head."""
+        return 2 if self.head == "two-class" else 1
 
 
 def train(
@@ -121,217 +89,165 @@ def train(
     classifier: SequenceClassifier,
     config: RewardConfig,
     progress: Callable[[dict[str, float]], None] = lambda _: None,
+    anchors: Sequence[Anchor] = (),
 ) -> tuple[RewardModel, RewardReport]:
-    """Train ``classifier`` (one label) on ``comparisons``; figures come from held-out prompts.
+    """Train ``classifier`` on ``comparisons`` and ``anchors``; figures come from held-out prompts.
+
+    The classifier has one label, or two with ``config.head = "two-class"``.
 
     Raises:
-        DataError: fewer than two prompts with a comparison, or nothing but ties held out.
+        ConfigError: the classifier's head is not the config's, or a weighted source does not occur.
+        DataError: fewer than two prompts, nothing but ties held out, or anchors alone that are all good
+            or all bad; with ``over_long = refuse``, an input that does not fit.
         NumericsError: loss or gradient is not finite.
     """
-    groups = group_by_prompt(comparisons, classifier)
-    train_groups, held = split_by_prompt(groups, config.holdout, config.seed)
-    if not any(p_chosen > 0.5 for group in held for _, _, p_chosen in group.pairs):
-        raise DataError(
-            f"all comparisons of the {len(held)} held-out prompts are ties, so there is nothing to measure "
-            "accuracy on; collect decided comparisons, hold out more prompts, or change the seed"
+    found = classifier.net.config.num_labels
+    if found != config.labels:
+        raise ConfigError(
+            f"head = {config.head!r} needs a classifier of {config.labels} label(s), {classifier.name} has "
+            f"{found}; load it with labels={config.labels}"
         )
+    groups, lost = gather(
+        comparisons,
+        classifier,
+        anchors=anchors,
+        source_weights=config.source_weights,
+        over_long=config.over_long,
+    )
+    train_groups, held = split_by_prompt(groups, config.holdout, config.seed)
+    objective = Objective(
+        train_groups,
+        centering=config.centering,
+        anchor_weight=config.anchor_weight,
+        davidson=config.ties == "davidson",
+        fixed_zero=config.labels == 2,
+    )
+    _check_measurable(train_groups, held, objective)
     if classifier.fresh:
         classifier.start_head(config.seed)
-    parameters = classifier.prepare(config.train, config.lora_rank, config.seed)
+        if config.labels == 2:
+            classifier.name_labels(CLASSES)
+    weights = classifier.prepare(config.train, config.lora_rank, config.seed)
+    history = _optimise(
+        classifier, objective.to(classifier.net.device), weights, train_groups, held, config, progress
+    )
+    classifier.merge()
+    model = _standardised(classifier, objective, train_groups)
+    return model, report_on(model, objective, (train_groups, held), lost, history)
+
+
+def _check_measurable(
+    train_groups: Sequence[PromptGroup], held: Sequence[PromptGroup], objective: Objective
+) -> None:
+    """Refuse, before anything is trained, data on which nothing can be learned or measured."""
+    if any(pair.p_chosen > 0.5 for group in held for pair in group.pairs):
+        return
+    if any(group.pairs for group in (*train_groups, *held)):
+        raise DataError(
+            f"all comparisons of the {len(held)} held-out prompts are ties, or there are none, so there is "
+            "nothing to measure accuracy on; collect decided comparisons, hold out more prompts, or change "
+            "the seed"
+        )
+    if not objective.anchored or not any(group.marks for group in held):
+        raise DataError(
+            "there are no comparisons, and anchors alone teach nothing while hardly any is bad, hardly any "
+            "is good, or anchor_weight is 0; collect rankings, or thumbs of both kinds"
+        )
+
+
+def _optimise(
+    classifier: SequenceClassifier,
+    objective: Objective,
+    weights: list[nn.Parameter],
+    train_groups: list[PromptGroup],
+    held: list[PromptGroup],
+    config: RewardConfig,
+    progress: Callable[[dict[str, float]], None],
+) -> tuple[dict[str, float], ...]:
+    """Train, leave the weights at their best on ``held``, and return the history."""
+    groups: list[dict[str, object]] = [{"params": weights}]
+    if learned := objective.learned():
+        groups.append({"params": learned, "lr": SCALARS_RATE, "weight_decay": 0.0})
     optimiser = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.95)
+        groups, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.95)
     )
     steps = config.epochs * math.ceil(len(train_groups) / config.batch_prompts)
-    batches = _batches(train_groups, config)
+    looks = {math.ceil(steps * k / (config.epochs * config.evaluations)) for k in
+             range(1, config.epochs * config.evaluations + 1)}  # fmt: skip
+    cut = batches(
+        train_groups,
+        prompts=config.batch_prompts,
+        rows=config.micro_rows,
+        epochs=config.epochs,
+        seed=config.seed,
+    )
+    best = _Best([*weights, *learned])
     history: list[dict[str, float]] = []
-    best: tuple[float, dict[str, Tensor]] | None = None
-    per_epoch = steps // config.epochs
-    loop = fit(batches, _loss(classifier, config), optimiser, schedule=cosine(steps, max(1, steps // 20)))
+    loop = fit(
+        cut, _loss(classifier, objective, config), optimiser, schedule=cosine(steps, max(1, steps // 20))
+    )
     for step, metrics in enumerate(loop, start=1):
         classifier.fresh = False
         right, decided = metrics.pop("right"), metrics.pop("decided")
         row = {"step": step, "steps": steps, **metrics}
         if decided:
             row["accuracy"] = right / decided
-        if step % per_epoch == 0:
-            row["held_out_log_loss"] = _log_loss(*_differences(classifier, held)[:2])
-            if best is None or row["held_out_log_loss"] < best[0]:
-                best = row["held_out_log_loss"], copy.deepcopy(classifier.net.state_dict())
+        if step in looks:
+            row["held_out_log_loss"] = held_out_loss(measure(classifier, held), objective, held)
+            best.look(row["held_out_log_loss"], last=step == steps)
         history.append(row)
         progress(row)
-    assert best is not None
-    classifier.net.load_state_dict(best[1])
-    classifier.merge()
-    model = RewardModel(classifier, *_moments(classifier, train_groups))
-    return model, _report(model, train_groups, held, tuple(history))
+        if best.waited >= config.evaluations:
+            break
+    best.restore()
+    return tuple(history)
 
 
-def group_by_prompt(comparisons: Sequence[Comparison], classifier: SequenceClassifier) -> list[_Group]:
-    """Comparisons as groups; each completion of a prompt is encoded once."""
-    groups: dict[str, _Group] = {}
-    places: dict[tuple[str, str], int] = {}
-    for comparison in comparisons:
-        group = groups.setdefault(comparison.prompt.id, _Group(comparison.prompt))
-        at = []
-        for completion in (comparison.chosen, comparison.rejected):
-            key = comparison.prompt.id, completion.id or completion.text
-            if key not in places:
-                places[key] = len(group.completions)
-                group.completions.append(completion)
-                group.inputs.append(classifier.encode(comparison.prompt, completion.text))
-            at.append(places[key])
-        if at[0] != at[1]:
-            group.pairs.append((at[0], at[1], comparison.p_chosen))
-    return [group for group in groups.values() if group.pairs]
+class _Best:
+    """The parameters at the lowest held-out loss so far. What does not train is not copied."""
 
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.parameters = parameters
+        self.lowest = math.inf
+        self.waited = 0
+        """Looks since the lowest."""
+        self.kept: list[Tensor] | None = None
 
-def split_by_prompt(groups: list[_Group], share: float, seed: int) -> tuple[list[_Group], list[_Group]]:
-    """Training and held-out groups; at least one of each.
+    def look(self, loss: float, last: bool) -> None:
+        """Take note of a loss; the last weights need no copy."""
+        if not loss < self.lowest and self.lowest < math.inf:
+            self.waited += 1
+            return
+        self.lowest, self.waited = loss, 0
+        self.kept = None if last else [p.detach().clone() for p in self.parameters]
 
-    Raises:
-        DataError: fewer than two prompts.
-    """
-    if len(groups) < 2:
-        raise DataError(
-            f"{len(groups)} prompt(s) with comparisons; a reward model needs at least 2 (one is held out) "
-            "and some hundreds to be of use. Collect more rankings"
-        )
-    shuffled = sorted(groups, key=lambda group: group.prompt.id)
-    random.Random(seed).shuffle(shuffled)
-    count = min(max(1, round(share * len(groups))), len(groups) - 1)
-    return shuffled[count:], shuffled[:count]
-
-
-def _batches(groups: list[_Group], config: RewardConfig) -> Iterator[list[tuple[list[_Group], int]]]:
-    """Per optimiser step: micro-batches of whole prompts, each with the step's number of prompts."""
-    order = list(groups)
-    rng = random.Random(config.seed + 1)
-    for _ in range(config.epochs):
-        rng.shuffle(order)
-        for at in range(0, len(order), config.batch_prompts):
-            batch = order[at : at + config.batch_prompts]
-            micros: list[list[_Group]] = [[]]
-            for group in sorted(batch, key=lambda g: max(len(x.ids) for x in g.inputs)):
-                if micros[-1] and sum(len(g.inputs) for g in [*micros[-1], group]) > config.micro_rows:
-                    micros.append([])
-                micros[-1].append(group)
-            yield [(micro, len(batch)) for micro in micros]
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the kept parameters back."""
+        if self.kept is not None:
+            for parameter, value in zip(self.parameters, self.kept, strict=True):
+                parameter.copy_(value)
 
 
 def _loss(
-    classifier: SequenceClassifier, config: RewardConfig
-) -> Callable[[tuple[list[_Group], int]], tuple[Tensor, dict[str, Tensor]]]:
-    def loss(micro: tuple[list[_Group], int]) -> tuple[Tensor, dict[str, Tensor]]:
+    classifier: SequenceClassifier, objective: Objective, config: RewardConfig
+) -> Callable[[tuple[list[PromptGroup], int]], tuple[Tensor, dict[str, Tensor]]]:
+    def loss(micro: tuple[list[PromptGroup], int]) -> tuple[Tensor, dict[str, Tensor]]:
         groups, prompts = micro
         with mixed_precision(classifier.net.device, config.mixed_precision):
-            rewards_N = classifier.logits([x for group in groups for x in group.inputs])[:, 0]
-        chosen, rejected, p, weights, offset = [], [], [], [], 0
-        for group in groups:
-            for i, j, p_chosen in group.pairs:
-                chosen.append(offset + i)
-                rejected.append(offset + j)
-                p.append(p_chosen)
-                weights.append(1 / len(group.pairs))  # a prompt counts once, however many pairs
-            offset += len(group.inputs)
-        chosen_P, rejected_P = rewards_N[chosen], rewards_N[rejected]
-        p_P = torch.tensor(p, device=rewards_N.device)
-        weights_P = torch.tensor(weights, device=rewards_N.device)
-        value, _ = ranking_loss(chosen_P, rejected_P, p_P, weights_P=weights_P)
-        sizes = [len(group.pairs) for group in groups]
-        centre = torch.stack(
-            [
-                centering_penalty(*sides)
-                for sides in zip(chosen_P.split(sizes), rejected_P.split(sizes), strict=True)
-            ]
-        ).mean()
-        with torch.no_grad():
-            decided_P = p_P > 0.5
-            right = (0.5 + 0.5 * torch.sign(chosen_P - rejected_P))[decided_P].sum()
-        share = len(groups) / prompts
-        return share * (value + config.centering * centre), {"right": right, "decided": decided_P.sum()}
+            logits_NL = classifier.logits([x for group in groups for x in group.inputs])
+        return objective(one_number(logits_NL), groups, prompts)
 
     return loss
 
 
-def _differences(
-    classifier: SequenceClassifier, groups: list[_Group]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Per pair of ``groups``: reward difference, p_chosen, length difference; and per completion rewards."""
-    rewards = classifier.score_inputs([x for g in groups for x in g.inputs])[:, 0].double().numpy()
-    d, p, longer, offset = [], [], [], 0
-    for group in groups:
-        for i, j, p_chosen in group.pairs:
-            d.append(rewards[offset + i] - rewards[offset + j])
-            p.append(p_chosen)
-            longer.append(len(group.completions[i].text) - len(group.completions[j].text))
-        offset += len(group.inputs)
-    return np.array(d), np.array(p), np.array(longer), rewards
-
-
-def _log_loss(d_P: np.ndarray, p_P: np.ndarray) -> float:
-    """Mean of -[p log sigma(d) + (1 - p) log sigma(-d)]."""
-    return float((p_P * np.logaddexp(0, -d_P) + (1 - p_P) * np.logaddexp(0, d_P)).mean())
-
-
-def _moments(classifier: SequenceClassifier, groups: list[_Group]) -> tuple[float, float]:
-    rewards = classifier.score_inputs([x for g in groups for x in g.inputs])[:, 0]
-    return float(rewards.mean()), max(float(rewards.std()), 1e-6)
-
-
-def _report(
-    model: RewardModel,
-    train_groups: list[_Group],
-    held: list[_Group],
-    history: tuple[dict[str, float], ...],
-) -> RewardReport:
-    d, p, longer, rewards = _differences(model.classifier, held)
-    decided = p > 0.5
-    right = (np.sign(d[decided]) + 1) / 2  # equal rewards count half
-    clusters = np.array([g.prompt.id for g in held for _ in g.pairs])[decided]
-    accuracy = clustered_mean(right, list(clusters), np.random.default_rng(0))
-    lengths = np.array([len(c.text) for g in held for c in g.completions], dtype=float)
-    correlation = 0.0
-    if len(rewards) > 1 and rewards.std() > 0 and lengths.std() > 0:
-        correlation = float(np.corrcoef(rewards, lengths)[0, 1])
-    return RewardReport(
-        pairs_train=sum(len(g.pairs) for g in train_groups),
-        pairs_holdout=len(d),
-        prompts_train=len(train_groups),
-        prompts_holdout=len(held),
-        accuracy=accuracy.value,
-        accuracy_low=accuracy.low,
-        accuracy_high=accuracy.high,
-        log_loss=_log_loss(d, p),
-        length_only_accuracy=float(((np.sign(longer[decided]) + 1) / 2).mean()),
-        length_correlation=correlation,
-        reliability=reliability(d, p),
-        chosen_scores=tuple(_paired(model, held, rewards, 0)),
-        rejected_scores=tuple(_paired(model, held, rewards, 1)),
-        history=history,
-        truncated=model.classifier.truncated,
-    )
-
-
-def _paired(
-    model: RewardModel, groups: list[_Group], logits: np.ndarray, side: Literal[0, 1]
-) -> Iterator[float]:
-    """The standardised reward of one side (0 chosen, 1 rejected) of every pair."""
-    offset = 0
-    for group in groups:
-        for pair in group.pairs:
-            yield (float(logits[offset + pair[side]]) - model.mean) / model.std
-        offset += len(group.inputs)
-
-
-def reliability(d_P: np.ndarray, p_P: np.ndarray, bins: int = 10) -> tuple[Reliability, ...]:
-    """Calibration of sigma(d) over [0.5, 1]: each pair is turned so that the model prefers its first."""
-    predicted = 1 / (1 + np.exp(-np.abs(d_P)))
-    observed = np.where(d_P >= 0, p_P, 1 - p_P)
-    index = np.minimum(((predicted - 0.5) * 2 * bins).astype(int), bins - 1)
-    return tuple(
-        Reliability(
-            float(predicted[index == b].mean()), float(observed[index == b].mean()), int((index == b).sum())
-        )
-        for b in range(bins)
-        if (index == b).any()
-    )
+def _standardised(
+    classifier: SequenceClassifier, objective: Objective, groups: Sequence[PromptGroup]
+) -> RewardModel:
+    """The reward model whose zero the anchors fix, where they do, and else the mean of the training texts."""
+    rewards_N = one_number(classifier.score_inputs([x for g in groups for x in g.inputs]))
+    mean, std = float(rewards_N.mean()), max(float(rewards_N.std()), 1e-6)
+    if not objective.anchored:
+        return RewardModel(classifier, mean, std)
+    a, b = objective.a, objective.offset
+    return RewardModel(classifier, -b / a, std, acceptable=(a, b))

@@ -57,7 +57,7 @@ def test_parts_of_a_step_add_up():
     whole, _ = found(rewards, groups, 3)
     parts = [found(rewards[:2], groups[:1], 3)[0], found(rewards[2:4], groups[1:2], 3)[0],
              found(rewards[4:], groups[2:], 3)[0]]  # fmt: skip
-    assert float(whole) == pytest.approx(float(sum(parts)), abs=1e-6)
+    assert float(whole.detach()) == pytest.approx(float(sum(parts).detach()), abs=1e-6)
 
 
 def test_a_source_of_weight_zero_counts_for_nothing():

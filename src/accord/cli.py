@@ -321,19 +321,7 @@ def reward(argv: Sequence[str]) -> Verb:
         with Bar("reward", json, "loss", "accuracy") as bar:
             done, report, _ = run(Workspace.open(workspace), config, progress=bar)
         if not json:
-            print_table(
-                ("on held-out prompts", "figure"),
-                [
-                    (
-                        "accuracy",
-                        f"{report.accuracy:.1%} ({report.accuracy_low:.1%} to {report.accuracy_high:.1%})",
-                    ),
-                    ("always the longer", f"{report.length_only_accuracy:.1%}"),
-                    ("log-loss", f"{report.log_loss:.4f}"),
-                    ("correlation with length", f"{report.length_correlation:+.2f}"),
-                    ("inputs cut to the context", str(report.truncated)),
-                ],
-            )
+            print_table(("on held-out prompts", "figure"), report.rows())
         print_figures({"run": done.id, **done.metrics}, json)
         return 0
 

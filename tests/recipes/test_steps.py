@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from accord.errors import DataError
+from accord.feedback.consensus import AgreeConfig
 from accord.lm.render import Template
 from accord.lm.tiny import write_tiny
+from accord.recipes.anchors import anchors_of
+from accord.recipes.judgements import agree
 from accord.recipes.steps import reward
 from accord.reward.model import RewardModel
 from accord.reward.train import RewardConfig
 from accord.store.lineage import Status
-from accord.types import Comparison, Completion, Prompt
+from accord.types import Comparison, Completion, Prompt, Ranking, Thumb
 from accord.workspace import Workspace
 
 
@@ -32,3 +38,71 @@ def test_a_reward_model_reads_and_keeps_the_template_it_is_given(tmp_path: Path)
     loaded = RewardModel.load(done.metrics["model"])
     assert loaded.classifier.template is Template.HH
     assert loaded.score(prompts[0], sides[0]) == model.score(prompts[0], sides[0])
+
+
+def _ranked(folder: Path, fails: bool) -> Workspace:
+    """Sixteen prompts, each with a good, a fair and a bad completion, ranked by two labelers."""
+    workspace = Workspace.create(folder)
+    prompts = [Prompt.from_text(f"question {i}") for i in range(16)]
+    workspace.store.add_prompts(prompts)
+    rankings = []
+    for i, prompt in enumerate(prompts):
+        names = [f"{kind}{i}" for kind in ("good", "fair", "bad")]
+        workspace.store.add_groups([(prompt, [Completion(name, id=name) for name in names])])
+        tiers = tuple((name,) for name in names[: 2 if fails else 3])
+        bad = tuple(names[2:]) if fails else ()
+        rankings += [
+            Ranking(prompt.id, labeler, tiers, bad, source="simulated") for labeler in ("ada", "bob")
+        ]
+    workspace.store.add_rankings(rankings)
+    agree(workspace, AgreeConfig(bootstrap=100))
+    return workspace
+
+
+def test_fail_reaches_the_reward_model_as_anchors(tmp_path: Path) -> None:
+    workspace = _ranked(tmp_path / "work", fails=True)
+    runs, anchors = anchors_of(workspace)
+    assert runs == [workspace.store.runs("agree")[-1].id]
+    assert len(anchors) == 48
+    assert all((a.p_good < 0.2) == a.completion.text.startswith("bad") for a in anchors)
+    assert {a.source for a in anchors} == {"fail"}
+    config = RewardConfig(base=str(write_tiny(tmp_path / "base", "llama")), holdout=0.25)
+    done, report, model = reward(workspace, config)
+    assert report.anchors is not None
+    assert report.anchors.used
+    assert (report.anchors.train, report.anchors.holdout) == (36, 12)
+    assert done.metrics["anchors"] == 48
+    assert model.acceptable is not None
+    assert RewardModel.load(done.metrics["model"]).acceptable == model.acceptable
+    assert set(runs) <= set(done.inputs)
+
+
+def test_where_nobody_said_fail_nothing_is_said_of_it(tmp_path: Path) -> None:
+    assert anchors_of(_ranked(tmp_path / "work", fails=False)) == ([], [])
+
+
+def test_thumbs_train_a_reward_model_without_rankings(tmp_path: Path) -> None:
+    """A vote taken back counts as what it was changed to."""
+    workspace = Workspace.create(tmp_path / "work")
+    for i in range(16):
+        prompt = Prompt.from_text(f"question {i}")
+        workspace.store.add_prompts([prompt])
+        workspace.store.add_groups(
+            [(prompt, [Completion(f"{k} {i}", id=f"{k}{i}") for k in ("good", "bad")])]
+        )
+        workspace.store.add_thumbs([Thumb(prompt.id, f"bad{i}", "user", up=True, source="simulated")])
+        votes = [
+            Thumb(prompt.id, f"{k}{i}", "user", up=k == "good", source="simulated") for k in ("good", "bad")
+        ]
+        workspace.store.add_thumbs(votes)
+    _, anchors = anchors_of(workspace)
+    assert sorted((a.completion.text[:3], a.p_good, a.source) for a in anchors) == (
+        [("bad", 0.0, "thumbs")] * 16 + [("goo", 1.0, "thumbs")] * 16
+    )
+    config = RewardConfig(base=str(write_tiny(tmp_path / "base", "llama")), holdout=0.25)
+    done, report, _ = reward(workspace, config)
+    assert done.metrics["accuracy"] is None
+    assert report.anchors is not None
+    assert report.anchors.used
+    with pytest.raises(DataError, match="accord agree"):
+        reward(Workspace.create(tmp_path / "empty"), config)

@@ -12,6 +12,7 @@ from accord.feedback.formats.gather import Feedback
 from accord.feedback.formats.read import read_feedback
 from accord.feedback.formats.write import Written, write_stored
 from accord.feedback.turned import turned_by
+from accord.recipes.anchors import write_fails
 from accord.recipes.record import recorded
 from accord.stats.agreement import once
 from accord.stats.labelers import standing
@@ -125,6 +126,8 @@ def agree(workspace: Workspace, config: AgreeConfig) -> tuple[Run, Consensus]:
                  "prior": consensus.prior,
                  "turned": {"pairs": consensus.turned, "against": turned_by(consensus.turned)}}  # fmt: skip
         record.write("consensus.json", shown, "consensus")
+        if any(ranking.fails for ranking in rankings):
+            write_fails(record, consensus)
     return store.run(record.run.id), consensus
 
 

@@ -74,10 +74,14 @@ def prompts_of(workspace: Workspace, split: str | None) -> list[Prompt]:
     return prompts
 
 
-def comparisons_of(workspace: Workspace) -> tuple[list[str], list[Comparison]]:
-    """The comparisons of the latest consensus and of all imports, with the runs they are of."""
+def comparisons_of(workspace: Workspace, needed: bool = True) -> tuple[list[str], list[Comparison]]:
+    """The comparisons of the latest consensus and of all imports, with the runs they are of.
+
+    Raises:
+        DataError: there are none and they are ``needed``.
+    """
     store = workspace.store
     runs = [*store.runs("agree", Status.DONE)[-1:], *store.runs("import", Status.DONE)]
-    if not runs:
+    if not runs and needed:
         raise DataError("there are no comparisons yet; make some from rankings with: accord agree")
     return [run.id for run in runs], [c for run in runs for c in store.comparisons(run.id)]

@@ -26,6 +26,7 @@ from accord.lm.invariants import check_policy, require
 from accord.lm.model import LanguageModel
 from accord.lm.render import Template
 from accord.lm.score import completion_kl
+from accord.recipes.anchors import anchors_of
 from accord.recipes.record import Progress, comparisons_of, prompts_of, recorded
 from accord.reward.classifier import ClassifierReward, Value
 from accord.reward.measure import RewardReport
@@ -137,11 +138,11 @@ def _count_from(completions: Sequence[Completion], made_by: tuple[Any, ...]) -> 
 def reward(
     workspace: Workspace, config: RewardConfig, *, progress: Progress = lambda _: None
 ) -> tuple[Run, RewardReport, RewardModel]:
-    """Train a reward model on the latest comparisons; it is saved under ``models/``.
+    """Train a reward model on the latest comparisons, FAILs and thumbs; it is saved under ``models/``.
 
     Raises:
         ConfigError: no base model is named.
-        DataError: there are no comparisons.
+        DataError: there are neither comparisons nor thumbs.
     """
     store = workspace.store
     if not config.base:
@@ -149,12 +150,16 @@ def reward(
             "no base model is named: pass --base FOLDER (the policy's own model, or an encoder such as "
             "all-MiniLM-L6-v2), or set base in accord.toml"
         )
-    sources, comparisons = comparisons_of(workspace)
-    with recorded(workspace, "reward", config.model_dump(), sources) as record:
+    anchored, anchors = anchors_of(workspace)
+    sources, comparisons = comparisons_of(workspace, needed=not anchors)
+    sources = list(
+        dict.fromkeys([*sources, *anchored, digest([[a.completion.id, a.p_good] for a in anchors])])
+    )
+    with recorded(workspace, "reward", config.model_dump(mode="json"), sources) as record:
         classifier = SequenceClassifier.load(
             config.base, labels=config.labels, max_length=config.max_length, template=config.template
         )
-        model, report = train_reward(comparisons, classifier, config, progress)
+        model, report = train_reward(comparisons, classifier, config, progress, anchors)
         path = workspace.models / record.run.id
         model.save(path)
         artefact = store.add_artefact(record.run.id, "reward-model", path)
@@ -163,6 +168,7 @@ def reward(
             "model": str(path),
             "artefact": artefact.id,
             "comparisons": len(comparisons),
+            "anchors": len(anchors),
             "accuracy": report.accuracy,
             "log_loss": report.log_loss,
             "length_only_accuracy": report.length_only_accuracy,

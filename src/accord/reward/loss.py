@@ -29,8 +29,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from accord.reward.data import PromptGroup
 from accord.rl.losses import centering_penalty, ranking_loss
 
-LEAST_OF_EACH = 5.0
-"""Expected acceptable and unacceptable completions below which anchors cannot tell where zero is."""
+LEAST_OF_EACH = 5
+"""Good and bad anchors below which they cannot tell where zero is."""
 
 
 class Objective(nn.Module):
@@ -52,8 +52,9 @@ class Objective(nn.Module):
         """
         super().__init__()
         marks = [mark for group in groups for mark in group.marks if mark.weight > 0]
+        counts = sum(mark.p_good > 0.5 for mark in marks), sum(mark.p_good < 0.5 for mark in marks)
         good = sum(mark.p_good for mark in marks)
-        self.anchored = anchor_weight > 0 and min(good, len(marks) - good) >= LEAST_OF_EACH
+        self.anchored = anchor_weight > 0 and min(counts) >= LEAST_OF_EACH
         self.anchor_weight = anchor_weight if self.anchored else 0.0
         self.centering = 0.0 if fixed_zero and self.anchored else centering
         odds = math.log(good / (len(marks) - good)) if self.anchored and not fixed_zero else 0.0

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accord.lm.classifier import SequenceClassifier
-from accord.reward.data import Lost, PromptGroup
+from accord.reward.data import Lost, OverLong, PromptGroup
 from accord.reward.loss import Objective
 from accord.reward.model import RewardModel, one_number
 from accord.stats.intervals import Interval, clustered_mean
@@ -85,6 +85,30 @@ class RewardReport:
     """``None`` where there were none."""
     nu: float | None
     """Davidson's tie propensity, where ties were modelled."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The figures as people read them, by name; what is undefined is left out."""
+        rows = []
+        if self.pairs_holdout:
+            rows = [
+                ("accuracy", f"{self.accuracy:.1%} ({self.accuracy_low:.1%} to {self.accuracy_high:.1%})"),
+                ("always the longer", f"{self.length_only_accuracy:.1%}"),
+                ("log-loss", f"{self.log_loss:.4f}"),
+                ("labels that look flipped", f"{self.label_noise:.1%} ({self.label_noise_low:.0%} to "
+                 f"{self.label_noise_high:.0%})"),
+            ]  # fmt: skip
+        rows.append(("correlation with length", f"{self.length_correlation:+.2f}"))
+        if self.anchors is not None:
+            used = "they fix the zero" if self.anchors.used else "too few of one kind: not used"
+            told = f"{self.anchors.good:.0%} good; {used}"
+            if self.anchors.used and self.anchors.holdout:
+                told += f"; log-loss {self.anchors.log_loss:.4f} ({self.anchors.base_log_loss:.4f} by share)"
+            rows.append(("acceptable or not", told))
+        done = "left out" if self.lost.rule is OverLong.LEAVE_OUT else "cut"
+        lost = f"{self.lost.inputs} {done}"
+        if self.lost.pairs or self.lost.anchors:
+            lost += f", with {self.lost.pairs} comparisons and {self.lost.anchors} anchors"
+        return [*rows, ("inputs too long for the context", lost)]
 
 
 @dataclass(frozen=True)

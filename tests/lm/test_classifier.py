@@ -7,7 +7,7 @@ from accord.errors import ModelError
 from accord.lm.classifier import HEADS, SequenceClassifier
 from accord.types import Prompt
 
-KINDS = ("llama", "gpt2", "bert", "roberta")
+KINDS = ("llama", "gpt2", "bert", "roberta", "t5", "bart")
 
 
 def head(name: str) -> bool:
@@ -64,9 +64,62 @@ def test_a_head_of_another_size_is_an_error_that_says_so(folder):
         SequenceClassifier.load(folder("llama", labels=2), labels=1)
 
 
-def test_an_encoder_decoder_is_refused(folder):
-    with pytest.raises(ModelError, match="t5"):
-        SequenceClassifier.load(folder("t5"), labels=1)
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_an_encoder_decoder_reads_the_prompt_with_one_half_and_the_answer_with_the_other(folder, kind):
+    """By transformers alone: the state of the answer's end token, through the head."""
+    classifier = SequenceClassifier.load(folder(kind), labels=1)
+    net, tokenizer = classifier.net, classifier.tokenizer
+    one = classifier.encode(Prompt.from_text("where is it?"), "here")
+    assert one.before == tuple(tokenizer("where is it?")["input_ids"])
+    start = net.config.decoder_start_token_id
+    assert one.ids == (
+        start,
+        *tokenizer("here", add_special_tokens=False)["input_ids"],
+        tokenizer.eos_token_id,
+    )
+    with torch.no_grad():
+        states = net.base_model(
+            input_ids=torch.tensor([one.before]), decoder_input_ids=torch.tensor([one.ids])
+        ).last_hidden_state
+        expected = net.classification_head(states[:, -1])
+        torch.testing.assert_close(classifier.logits([one]), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_each_half_of_an_encoder_decoder_is_cut_by_the_rule(folder, kind):
+    classifier = SequenceClassifier.load(folder(kind), labels=1, max_length=12)
+    fits = classifier.encode(Prompt.from_text("abc"), "de")
+    assert (fits.cut, classifier.truncated) == (0, 0)
+    frame = len(fits.before) - 3
+    long = classifier.encode(Prompt.from_text("a" * 20 + "z" * 4), "q" * 15)
+    assert (len(long.before), len(long.ids), classifier.truncated) == (12, 12, 1)
+    assert long.cut == 24 + frame - 12 + 1 + 15 + 1 - 12
+    assert classifier.tokenizer.decode(long.before, skip_special_tokens=True).endswith("zzzz")
+
+
+def test_a_ready_made_classifier_that_reads_otherwise_is_refused(folder):
+    with pytest.raises(ModelError, match=r"t5 classifier gives encoder and decoder the same text"):
+        SequenceClassifier.load(folder("t5", labels=2))
+
+
+class Counting(torch.nn.Module):
+    """Counts the rows that pass an encoder."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.rows = inner, 0
+
+    def forward(self, input_ids, **more):
+        self.rows += len(input_ids)
+        return self.inner(input_ids=input_ids, **more)
+
+
+def test_the_prompt_of_many_completions_is_encoded_once(folder):
+    classifier = SequenceClassifier.load(folder("t5"), labels=1)
+    counting = classifier.net.base_model.encoder = Counting(classifier.net.base_model.encoder)
+    prompts = [Prompt.from_text("one"), Prompt.from_text("two")]
+    classifier.logits([classifier.encode(prompt, text) for prompt in prompts for text in "abcd"])
+    assert counting.rows == 2
 
 
 def test_scores_come_back_in_the_order_of_the_inputs(folder):

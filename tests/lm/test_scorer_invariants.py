@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from accord.errors import DataError, ModelError
-from accord.lm.classifier import Encoded, Reads, SequenceClassifier
+from accord.lm.classifier import SPLIT, Encoded, Reads, SequenceClassifier
 from accord.lm.invariants import require
 from accord.lm.scorer_invariants import check_classifier, check_scorer
 from accord.lm.tiny import EOS
@@ -32,9 +32,10 @@ def reward(folder):
     return get
 
 
-@pytest.mark.parametrize("kind", DECODERS + ENCODERS)
+@pytest.mark.parametrize("kind", [*DECODERS, *ENCODERS, "t5", "bart"])
 def test_sound_reward_models_pass_and_are_left_untouched(reward, kind):
-    model = RewardModel(reward(kind).classifier, mean=0.3, std=2.0)
+    split = {SPLIT: True} if kind in ("t5", "bart") else {}
+    model = RewardModel(reward(kind, **split).classifier, mean=0.3, std=2.0)
     before, state = model.classifier.weights_hash(), torch.get_rng_state()
     checks = check_scorer(model, seed=1)
     require(checks)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from accord.errors import ModelError, NumericsError
-from accord.lm.classifier import Reads, SequenceClassifier
+from accord.lm.classifier import SPLIT, Reads, SequenceClassifier
 from accord.lm.render import Template
 from accord.reward.model import SETTINGS, RewardModel
 from accord.reward.train import RewardConfig, train
@@ -28,7 +28,7 @@ def values(model, groups=GROUPS):
 
 
 @pytest.mark.parametrize("way", ["full", "lora", "head"])
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "bert", "roberta"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "bert", "roberta", "t5", "bart"])
 def test_trained_saved_and_loaded_it_scores_the_same_to_the_bit(base, planted, tmp_path, kind, way):
     config = RewardConfig(train=way, lora_rank=4, learning_rate=5e-3)
     model, _ = train(planted(prompts=10), base(kind), config)
@@ -71,10 +71,11 @@ def test_the_value_is_the_logit_standardised(folder):
 # -- no other text matters ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2", "bert", "roberta"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "gemma2", "bert", "roberta", "t5", "bart"])
 def test_a_score_does_not_depend_on_its_company(folder, kind):
     """Within 1e-5 of logits that spread by about 1: float32 sums of another order."""
-    model = RewardModel.load(folder(kind, labels=1))
+    split = {SPLIT: True} if kind in ("t5", "bart") else {}
+    model = RewardModel.load(folder(kind, labels=1, **split))
     alone = [model.score(prompt, [c])[0].value for prompt, group in GROUPS for c in group]
     assert values(model) == pytest.approx(alone, abs=1e-5)
     backwards = [(prompt, group[::-1]) for prompt, group in GROUPS[::-1]]
@@ -82,7 +83,7 @@ def test_a_score_does_not_depend_on_its_company(folder, kind):
     assert max(alone) - min(alone) > 0.1
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "gemma2"])
 def test_the_side_of_the_padding_does_not_matter(folder, kind):
     classifier = SequenceClassifier.load(folder(kind, labels=1))
     inputs = [classifier.encode(prompt, c.text) for prompt, group in GROUPS for c in group]

@@ -1,8 +1,11 @@
 """Sequence classifiers: the weights behind reward models and ready-made classifiers.
 
 A decoder's head reads the state of the last real token, found by length and never by a pad id; an
-encoder (BERT, RoBERTa, MiniLM) is read as its own class reads it. A head that was never trained is
-refused when it is asked to score.
+encoder (BERT, RoBERTa, MiniLM) is read as its own class reads it. In an encoder-decoder (T5, BART) the
+encoder reads the prompt and the decoder the completion, and the head reads the completion's last token: so
+the model reads what it was trained to read, and the prompt of many completions is encoded once. (Their own
+classifiers give both halves the same text.) A head that was never trained is refused when it is asked to
+score.
 
 Legend: N texts, L labels, W width in tokens, D width of a state.
 """
@@ -24,6 +27,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
 from accord.errors import DataError, ModelError
@@ -35,6 +39,8 @@ from accord.lm.render import Template, completion_ids, default_template, prompt_
 from accord.lm.tokens import length_mask, pad, positions
 from accord.types import Prompt
 
+SPLIT = "accord_reads_split"
+"""Mark in the config of an encoder-decoder whose decoder reads the completion alone."""
 HEADS = ("score", "classifier", "classification_head", "pre_classifier", "pooler")
 ENCODERS = ("bert", "roberta", "distilbert", "electra", "deberta", "deberta-v2", "xlm-roberta", "modernbert",
             "albert", "mpnet", "camembert")  # fmt: skip
@@ -58,13 +64,15 @@ class Encoded:
     """The segment ids that BERT-like encoders take, else empty."""
     cut: int = 0
     """Tokens that did not fit the context and were left out."""
+    before: tuple[int, ...] = ()
+    """What the encoder of an encoder-decoder reads; ``ids`` are then its decoder's, start token first."""
 
 
 class SequenceClassifier:
     """A transformers sequence classifier with the template and rule by which it reads its inputs.
 
     Inputs longer than the context lose the beginning of the prompt first, then the end of the
-    completion; ``truncated`` counts them.
+    completion (each half of an encoder-decoder has the context to itself); ``truncated`` counts them.
     """
 
     def __init__(
@@ -82,11 +90,20 @@ class SequenceClassifier:
         self.tokenizer = tokenizer
         self.name = name
         self.encoder = net.config.model_type in ENCODERS
-        if not self.encoder and not hasattr(net, "score"):
+        self.split = bool(net.config.is_encoder_decoder)
+        if self.split and not (hasattr(net, "classification_head") and getattr(net.config, SPLIT, False)):
             raise ModelError(
-                f"{name}: {net.config.model_type} is neither a known encoder nor a decoder with a score head"
+                f"{name}: this {net.config.model_type} classifier gives encoder and decoder the same text, "
+                "which is not supported; train one from a language model with `accord reward`, or take an "
+                "encoder"
             )
-        self.template = template or (Template.PLAIN if self.encoder else default_template(tokenizer))
+        if not (self.encoder or self.split or hasattr(net, "score")):
+            raise ModelError(
+                f"{name}: {net.config.model_type} is neither a known encoder or encoder-decoder nor a "
+                "decoder with a score head"
+            )
+        plain = self.encoder or self.split
+        self.template = template or (Template.PLAIN if plain else default_template(tokenizer))
         self.reads = reads
         self.fresh_weights = frozenset(fresh_weights)
         self.fresh = bool(fresh_weights)
@@ -130,6 +147,8 @@ class SequenceClassifier:
                 "trained classifier, or train this one with `accord reward`"
             )
         net = own_memory(net.to(device or best_device()))
+        if missing and net.config.is_encoder_decoder:
+            setattr(net.config, SPLIT, True)
         return cls(net, tokenizer, str(name), fresh_weights=missing, **kwargs)
 
     def save(self, path: str | Path) -> None:
@@ -154,6 +173,8 @@ class SequenceClassifier:
         """
         if self.encoder:
             return self._encode_pair(prompt, text)
+        if self.split:
+            return self._encode_split(prompt, text)
         answer = completion_ids(self.tokenizer, text, self.template)
         before = prompt_ids(self.tokenizer, prompt, self.template) if self.reads is Reads.BOTH else []
         before, answer, cut = self._fit(before, answer)
@@ -182,6 +203,24 @@ class SequenceClassifier:
         types = framed.type_ids if "token_type_ids" in self.tokenizer.model_input_names else ()
         return Encoded(tuple(framed.ids), tuple(types), cut=cut)
 
+    def _encode_split(self, prompt: Prompt, text: str) -> Encoded:
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        written = prompt_text(self.tokenizer, prompt, self.template) if self.reads is Reads.BOTH else ""
+        before = backend.encode(written, add_special_tokens=False)
+        answer = completion_ids(self.tokenizer, text, self.template)
+        limit = self.max_length or 10**9
+        room = limit - self.tokenizer.num_special_tokens_to_add(False)
+        cut = max(0, len(before.ids) - room) + max(0, len(answer) + 1 - limit)
+        before.truncate(room, direction="left")
+        framed = backend.post_process(before)
+        self.truncated += cut > 0
+        ids = (self.net.config.decoder_start_token_id, *answer[: limit - 1])
+        if not framed.ids:
+            raise DataError("an encoder needs at least one token; give the prompt some text")
+        return Encoded(tuple(ids), cut=cut, before=tuple(framed.ids))
+
     def _fit(self, before: list[int], answer: list[int]) -> tuple[list[int], list[int], int]:
         if not before and not answer:
             raise DataError("an input without a single token cannot be scored")
@@ -197,10 +236,10 @@ class SequenceClassifier:
     def logits(self, inputs: Sequence[Encoded], pad_side: str = "right") -> Tensor:
         """(N, L) float32 logits. Neither padding side nor the other inputs change a row.
 
-        ``pad_side`` moves a decoder's padding; encoders read their first token and are always
-        padded on the right.
+        ``pad_side`` moves a decoder's padding; encoders read their first token, and they and
+        encoder-decoders are always padded on the right.
         """
-        pad_side = "right" if self.encoder else pad_side
+        pad_side = "right" if self.encoder or self.split else pad_side
         device = self.net.device
         lengths_N = torch.tensor([len(x.ids) for x in inputs])
         pad_id = self.tokenizer.pad_token_id or 0
@@ -212,6 +251,10 @@ class SequenceClassifier:
             if any(x.types for x in inputs):
                 extra["token_type_ids"] = pad([x.types for x in inputs], 0, pad_side).to(device)
             return self.net(input_ids=ids_NW, attention_mask=mask_NW.long(), **extra).logits.float()
+        last_N = (lengths_N - 1).to(device)
+        if self.split:
+            states_NWD = self._decoded(inputs, ids_NW, mask_NW)
+            return self.net.classification_head(states_NWD[torch.arange(len(inputs)), last_N]).float()
         inputs_kw: dict[str, Any] = {"input_ids": ids_NW, "use_cache": False}
         if pad_side == "left":
             inputs_kw |= {
@@ -219,11 +262,26 @@ class SequenceClassifier:
                 "position_ids": positions(mask_NW),
             }
         states_NWD = self.net.base_model(**inputs_kw).last_hidden_state
-        last_N = (lengths_N - 1).to(device)
         if pad_side == "left":
             last_N = torch.full_like(last_N, ids_NW.shape[1] - 1)
         last_ND = states_NWD[torch.arange(len(inputs), device=device), last_N]
         return self.net.score(last_ND).float()
+
+    def _decoded(self, inputs: Sequence[Encoded], ids_NW: Tensor, mask_NW: Tensor) -> Tensor:
+        """(N, W, D) states of the decoder; each different prompt passes the encoder once."""
+        stack, device = self.net.base_model, self.net.device
+        prompts = {before: i for i, before in enumerate(dict.fromkeys(x.before for x in inputs))}
+        read_PS = pad(list(prompts), self.tokenizer.pad_token_id or 0).to(device)
+        seen_PS = length_mask([len(before) for before in prompts], read_PS.shape[1]).to(device)
+        states_PSD = stack.get_encoder()(input_ids=read_PS, attention_mask=seen_PS.long()).last_hidden_state
+        of_N = torch.tensor([prompts[x.before] for x in inputs], device=device)
+        return stack(
+            encoder_outputs=BaseModelOutput(last_hidden_state=states_PSD[of_N]),
+            attention_mask=seen_PS[of_N].long(),
+            decoder_input_ids=ids_NW,
+            decoder_attention_mask=mask_NW.long(),
+            use_cache=False,
+        ).last_hidden_state
 
     @torch.no_grad()
     def score_inputs(self, inputs: Sequence[Encoded], rows: int = 64) -> Tensor:
@@ -252,7 +310,7 @@ class SequenceClassifier:
         spread = getattr(self.net.config, "initializer_range", 0.02)
         with torch.no_grad():
             for name, value in self.net.named_parameters():
-                if self.encoder and name in self.fresh_weights and value.dim() > 1:
+                if name in self.fresh_weights and value.dim() > 1 and not name.startswith("score."):
                     value.copy_(spread * torch.randn(value.shape, generator=generator))
 
     def prepare(self, train: str, rank: int = 16, seed: int = 0) -> list[nn.Parameter]:

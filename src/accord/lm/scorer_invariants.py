@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -112,7 +113,7 @@ def _check_reading(classifier: SequenceClassifier, inputs: list[Encoded]) -> Ite
     yield check("alone = in a batch", gap(alone_NL, right_NL), bound, advice)
     turned_NL = classifier.logits(inputs[::-2])
     yield check("other batch composition", gap(turned_NL, right_NL.flip(0)[::2]), bound, advice)
-    if not classifier.encoder:
+    if not (classifier.encoder or classifier.split):
         left_NL = classifier.logits(inputs, pad_side="left")
         yield check("left padded = right padded", gap(left_NL, right_NL), bound, advice)
     spread = float(right_NL.std(0).max())
@@ -167,6 +168,10 @@ def _plain_logits(classifier: SequenceClassifier, one: Encoded) -> Tensor:
     net = classifier.net
     ids_1W = torch.tensor([one.ids], device=net.device)
     ones_1W = torch.ones_like(ids_1W)
+    if classifier.split:
+        read_1S = torch.tensor([one.before], device=net.device)
+        states_1WD = net.base_model(input_ids=read_1S, decoder_input_ids=ids_1W).last_hidden_state
+        return net.classification_head(states_1WD[:, -1]).float()
     if classifier.encoder:
         extra = {"token_type_ids": torch.tensor([one.types], device=net.device)} if one.types else {}
         return net(input_ids=ids_1W, attention_mask=ones_1W, **extra).logits.float()
@@ -180,8 +185,8 @@ def _with_special_ends(classifier: SequenceClassifier, inputs: list[Encoded]) ->
     if classifier.encoder:
         return inputs
     special = [i for i in (tokenizer.eos_token_id, tokenizer.pad_token_id) if i is not None]
-    longer = [Encoded((*x.ids, token)) for token in special for x in inputs]
-    return [*inputs, *longer, *(Encoded((*x.ids, *inputs[0].ids)) for x in longer)]
+    longer = [replace(x, ids=(*x.ids, token)) for token in special for x in inputs]
+    return [*inputs, *longer, *(replace(x, ids=(*x.ids, *inputs[0].ids)) for x in longer)]
 
 
 def _refuses_fresh(classifier: SequenceClassifier, inputs: list[Encoded]) -> bool:

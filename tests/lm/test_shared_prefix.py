@@ -5,7 +5,7 @@ import torch
 
 from accord.errors import ModelError
 from accord.lm.classifier import Encoded, SequenceClassifier
-from accord.lm.shared_prefix import _shared, score_shared
+from accord.lm.shared_prefix import score_shared, shared_length
 from accord.lm.tiny import write_tiny
 from accord.types import Prompt
 
@@ -46,7 +46,7 @@ def test_the_prompt_passes_a_decoder_once(classifier):
     hook = embed.register_forward_hook(lambda _, given, __: seen.append(given[0].numel()))
     score_shared(classifier, inputs)
     hook.remove()
-    shared = _shared(inputs)
+    shared = shared_length(inputs)
     rest = max(len(x.ids) for x in inputs) - shared
     assert shared > 20
     assert sum(seen) == shared + len(inputs) * rest
@@ -54,7 +54,7 @@ def test_the_prompt_passes_a_decoder_once(classifier):
 
 def test_what_is_shared():
     def shared(*rows):
-        return _shared([Encoded(row) for row in rows])
+        return shared_length([Encoded(row) for row in rows])
 
     assert shared((1, 2, 3), (1, 2, 4)) == 2
     assert shared((1, 2, 3), (1, 2, 3)) == 2  # one token of each is left to be read

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from accord.errors import ConfigError, DataError, ModelError, NumericsError
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.features import features
+from accord.lm.packed import worth_packing
 from accord.reward.data import batches, gather, split_by_prompt
 from accord.reward.loss import Objective
 from accord.reward.measure import Reliability, reliability
@@ -152,12 +154,14 @@ def ready(base, kind="llama"):
     return classifier, classifier.prepare("full")
 
 
-def gradient(classifier, parameters, config):
+def gradient(classifier, parameters, config, pack=False, long=False):
     """Gradients of one optimiser step over all of UNEVEN, through the real batches and loss."""
-    groups, _ = gather(UNEVEN, classifier)
+    pairs = UNEVEN if not long else [replace(c, prompt=Prompt.from_text(20 * c.prompt.text)) for c in UNEVEN]
+    groups, _ = gather(pairs, classifier)
+    assert not pack or worth_packing(classifier, [group.inputs for group in groups])
     (micros,) = list(batches(groups, prompts=16, rows=config.micro_rows, epochs=1, seed=0))
     objective = Objective(groups, centering=config.centering, anchor_weight=1.0)
-    loss = _loss(classifier, objective, config)
+    loss = _loss(classifier, objective, config, pack)
     value = sum(part[0] for part in map(loss, micros))
     return float(value.detach()), torch.autograd.grad(value, parameters, allow_unused=True), len(micros)
 
@@ -411,3 +415,13 @@ def test_a_class_logit_and_its_probability_can_rank_two_texts_differently(folder
 def test_the_classifier_must_have_the_head_that_is_asked_for(base, planted):
     with pytest.raises(ConfigError, match=r"two-class.*2 label.*labels=2"):
         train(planted(prompts=4), base(), RewardConfig(head="two-class"))
+
+
+def test_packed_micro_batches_change_neither_loss_nor_gradient(base):
+    """The prompts of UNEVEN are too short to be worth it: longer ones before the same completions."""
+    classifier, parameters = ready(base)
+    plain = gradient(classifier, parameters, RewardConfig(centering=0.3), long=True)
+    packed = gradient(classifier, parameters, RewardConfig(centering=0.3), pack=True, long=True)
+    assert packed[0] == pytest.approx(plain[0], abs=1e-5)
+    for one, other in zip(packed[1], plain[1], strict=True):
+        torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-3)

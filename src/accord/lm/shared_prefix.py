@@ -28,7 +28,7 @@ def score_shared(classifier: SequenceClassifier, inputs: Sequence[Encoded], rows
     Raises:
         ModelError: the head was never trained.
     """
-    shared = _shared(inputs)
+    shared = shared_length(inputs)
     reads_ahead = classifier.encoder or classifier.net.config.is_encoder_decoder
     if reads_ahead or classifier.fresh or len(inputs) < 2 or not shared:
         return classifier.score_inputs(inputs, rows)  # which refuses a fresh head
@@ -50,7 +50,7 @@ def score_shared(classifier: SequenceClassifier, inputs: Sequence[Encoded], rows
     return out_NL
 
 
-def _shared(inputs: Sequence[Encoded]) -> int:
+def shared_length(inputs: Sequence[Encoded]) -> int:
     """How many tokens all inputs begin with; at least one of each is left to be read."""
     if not inputs:
         return 0

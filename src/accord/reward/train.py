@@ -23,6 +23,7 @@ from accord.config import Config
 from accord.errors import ConfigError, DataError
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.fit import cosine, fit, mixed_precision
+from accord.lm.packed import packed_logits, packing_agrees, worth_packing
 from accord.lm.render import Template
 from accord.reward.data import OverLong, PromptGroup, batches, gather, split_by_prompt
 from accord.reward.loss import Objective
@@ -183,8 +184,13 @@ def _optimise(
     )
     best = _Best([*weights, *learned])
     history: list[dict[str, float]] = []
+    first = [group.inputs for group in train_groups[: config.batch_prompts]]
+    pack = worth_packing(classifier, first) and packing_agrees(classifier, first)
     loop = fit(
-        cut, _loss(classifier, objective, config), optimiser, schedule=cosine(steps, max(1, steps // 20))
+        cut,
+        _loss(classifier, objective, config, pack),
+        optimiser,
+        schedule=cosine(steps, max(1, steps // 20)),
     )
     for step, metrics in enumerate(loop, start=1):
         classifier.fresh = False
@@ -230,12 +236,18 @@ class _Best:
 
 
 def _loss(
-    classifier: SequenceClassifier, objective: Objective, config: RewardConfig
+    classifier: SequenceClassifier, objective: Objective, config: RewardConfig, pack: bool
 ) -> Callable[[tuple[list[PromptGroup], int]], tuple[Tensor, dict[str, Tensor]]]:
+    """The loss of a micro-batch; ``pack``: what a prompt's completions begin with passes the weights once."""
+
     def loss(micro: tuple[list[PromptGroup], int]) -> tuple[Tensor, dict[str, Tensor]]:
         groups, prompts = micro
+        inputs = [group.inputs for group in groups]
         with mixed_precision(classifier.net.device, config.mixed_precision):
-            logits_NL = classifier.logits([x for group in groups for x in group.inputs])
+            if pack and worth_packing(classifier, inputs):
+                logits_NL = packed_logits(classifier, inputs)
+            else:
+                logits_NL = classifier.logits([x for group in inputs for x in group])
         return objective(one_number(logits_NL), groups, prompts)
 
     return loss

@@ -80,6 +80,15 @@ def test_members_of_one_start_average_to_a_model_as_right_as_they_are(base, plan
     assert RewardModel.load(tmp_path / "a").score_groups(GROUPS) == found.score_groups(GROUPS)
 
 
+def test_the_zero_of_anchors_is_averaged_like_a_weight(one):
+    parts = [RewardModel(one.classifier, 0.0, 1.0, ab) for ab in ((1.0, 0.5), (3.0, -1.5))]
+    found = average(parts, GROUPS)
+    assert found.acceptable == (2.0, -0.5)
+    assert found.mean == 0.25
+    with pytest.raises(ModelError, match="anchors"):
+        average([one, parts[0]], GROUPS)
+
+
 def test_models_of_two_bases_are_refused(folder, one):
     other = RewardModel(SequenceClassifier.load(folder(labels=1, seed=5)), 0.0, 1.0)
     assert abs(cosine(one, other)) < 0.1

@@ -106,9 +106,9 @@ def test_saved_and_loaded_it_scores_the_same_to_the_bit(base, planted, tmp_path,
     assert loaded.score_groups(GROUPS) == ensemble.score_groups(GROUPS)
     assert (loaded.rule, loaded.caution) == (Rule.WORST, 0.25)
     settings = json.loads((tmp_path / "e" / SETTINGS).read_text())
-    assert settings == {"rule": "worst", "caution": 0.25, "members": ["member-0", "member-1"]}
-    one = RewardModel.load(tmp_path / "e" / "member-1")  # a member is a reward model of its own
-    assert one.score(*GROUPS[0]) == parts[1].score(*GROUPS[0])
+    assert settings == {"rule": "worst", "caution": 0.25, "members": [".", "member-1"]}
+    for name, part in zip(settings["members"], parts, strict=True):  # a member is a reward model of its own
+        assert RewardModel.load(tmp_path / "e" / name).score(*GROUPS[0]) == part.score(*GROUPS[0])
 
 
 def test_a_folder_without_an_ensemble_is_refused(folder):

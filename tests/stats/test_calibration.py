@@ -15,6 +15,7 @@ from accord.stats.calibration import (
     ece_floor,
     fit_temperature,
     log_loss,
+    mistakes_found,
     reliability_bins,
 )
 
@@ -158,6 +159,40 @@ def test_calibration_is_not_fooled_by_noise_learned_by_heart():
     """Two prompts, each right in its own way: the temperature of one is wrong for the other."""
     d, p, prompts = [1.0, 1.0], [1.0, 0.0], ["a", "b"]
     assert calibration(d, p, prompts, np.random.default_rng(0)).log_loss > 100
+
+
+# -- doubt and mistakes ------------------------------------------------------------------------
+
+
+def test_mistakes_found_by_hand():
+    """Wrong: doubt 3 and 1. Right: 2, 1, 0. Of six, 3 beats all (3); 1 beats 0, ties 1, loses to 2 (1.5)."""
+    d, p = [-1.0, 1.0, 1.0, -2.0, 5.0, 9.0], [1.0, 0.0, 0.9, 0.2, 1.0, 0.5]
+    found = mistakes_found([3, 1, 2, 1, 0, 99], d, p, list("abcdef"), np.random.default_rng(0))
+    assert found.value == pytest.approx(4.5 / 6)
+    assert found.n == 5  # the tie is left out
+    assert found.low <= found.value <= found.high
+
+
+def test_doubt_that_is_told_the_mistakes_finds_them_and_noise_does_not():
+    d, p = drawn(3000)
+    prompts = [i // 3 for i in range(3000)]
+    rng = np.random.default_rng(0)
+    wrong = d * (p - 0.5) < 0
+    assert mistakes_found(wrong, d, p, prompts, rng).value == 1.0
+    assert mistakes_found(~wrong, d, p, prompts, rng).value == 0.0
+    noise = mistakes_found(rng.random(3000), d, p, prompts, rng)
+    assert noise.low < 0.5 < noise.high
+    margin = mistakes_found(-abs(d), d, p, prompts, rng)
+    assert margin.low > 0.6  # a true model errs where it is least sure
+    assert mistakes_found(np.ones(3000), d, p, prompts, rng).value == 0.5
+
+
+def test_a_mistake_needs_a_right_answer_beside_it():
+    rng = np.random.default_rng(0)
+    with pytest.raises(DataError, match="both kinds"):
+        mistakes_found([1.0, 2.0], [1.0, 1.0], [1.0, 1.0], ["a", "b"], rng)
+    with pytest.raises(DataError, match="one finite number"):
+        mistakes_found([1.0], [1.0, 1.0], [1.0, 0.0], ["a", "b"], rng)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 Members fine-tuned from one base, with one head at the start, lie in one valley, where the mean of weights
 does much of what the mean of rewards does, for the price of one model. What differs from run to run is
-averaged out, labels learned by heart most of all; what all share stays.
+averaged out, labels learned by heart most of all; what all share stays. Where all were trained on
+anchors, the two numbers of P(acceptable) are averaged like weights.
 
 Left out: weights for members, and averages along one run.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +35,8 @@ def average(models: Sequence[RewardModel], groups: Sequence[Group]) -> RewardMod
     Raises:
         ConfigError: fewer than two models.
         DataError: fewer than two completions, or all of one reward.
-        ModelError: another architecture, vocabulary, template or reading rule; or another base.
+        ModelError: another architecture, vocabulary, template or reading rule; another base; or only
+            some were trained on anchors.
     """
     if len(models) < 2:
         raise ConfigError(f"an average of {len(models)} model(s); pass two at least")
@@ -54,7 +57,11 @@ def average(models: Sequence[RewardModel], groups: Sequence[Group]) -> RewardMod
             f"{len(values)} completions to standardise the average on, all of one reward; pass those the "
             "members were trained on"
         )
-    return RewardModel(classifier, float(values.mean()), float(values.std()))
+    spread = float(values.std())
+    if first.acceptable is None:
+        return RewardModel(classifier, float(values.mean()), spread)
+    a, b = np.mean([model.acceptable for model in models if model.acceptable], axis=0).tolist()
+    return RewardModel(classifier, -b / a, spread, (a, b))
 
 
 def _mean(parts: Sequence[Tensor]) -> Tensor:
@@ -79,6 +86,11 @@ def _check_alike(one: RewardModel, other: RewardModel) -> None:
     if reading[0] != reading[1]:
         raise ModelError(
             f"{a.name} reads its inputs by {reading[0]}, {b.name} by {reading[1]}; train them alike"
+        )
+    if (one.acceptable is None) != (other.acceptable is None):
+        raise ModelError(
+            f"of {a.name} and {b.name} only one was trained on anchors (FAIL, thumbs), so their zeros are "
+            "not the same; train them alike"
         )
     alike = cosine(one, other)
     if alike < ALIKE:

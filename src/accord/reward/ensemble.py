@@ -86,8 +86,8 @@ class Ensemble:
         return cls(members, Rule(settings["rule"]), settings["caution"])
 
     def save(self, path: str | Path) -> None:
-        """Write each member as a folder of its own, and the rule beside them."""
-        names = [f"member-{i}" for i in range(len(self.members))]
+        """Write the first member to ``path``, which so is a reward model too, and the others within it."""
+        names = [".", *(f"member-{i}" for i in range(1, len(self.members)))]
         for name, member in zip(names, self.members, strict=True):
             member.save(Path(path) / name)
         settings = {"rule": self.rule.value, "caution": self.caution, "members": names}

@@ -1,10 +1,10 @@
-"""Are a reward model's probabilities what they say? Temperature, expected calibration error, Brier score.
+"""Are a reward model's probabilities what they say, and does its doubt point at its mistakes?
 
 A pair whose rewards differ by d is predicted to be won with probability sigma(d / T). All functions take the
 differences ``d_P`` (P pairs) and the labels ``p_P`` in [0, 1]: 1 and 0 are hard, 0.5 a tie, anything between
 a consensus. Swapping a pair (d, p) to (-d, 1 - p) changes nothing here.
 
-Shapes: P pairs, B bins.
+Shapes: P pairs, B draws of a bootstrap, C clusters, L levels of doubt.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from accord.errors import DataError
+from accord.stats.intervals import DRAWS, Interval, bootstrap
 
 Array = NDArray[np.float64]
 BINS = 10
@@ -174,6 +175,51 @@ def calibration(
         ece_floor(d_P, p_P, t_P, bins, clusters),
         brier(d_P, p_P, t_P),
     )
+
+
+def mistakes_found(
+    doubt_P: ArrayLike,
+    d_P: ArrayLike,
+    p_P: ArrayLike,
+    clusters: Sequence[Hashable],
+    rng: np.random.Generator,
+    draws: int = DRAWS,
+) -> Interval:
+    """AUROC of ``doubt`` for mistakes: the chance that a wrong pair is more doubted than a right one.
+
+    A pair is wrong where d and p - 1/2 are of different signs; d = 0 is wrong, ties (p = 1/2) are left out,
+    and equal doubt counts half. 1/2 is doubt that says nothing. The interval resamples ``clusters``
+    (prompts). Hold it against the AUROC of -abs(d): a small difference is doubt too, and costs nothing.
+
+    Raises:
+        DataError: no pair is wrong, or none is right.
+    """
+    d_P, p_P = _pairs(d_P, p_P)
+    doubt_P = np.asarray(doubt_P, np.float64)
+    if doubt_P.shape != d_P.shape or not np.isfinite(doubt_P).all():
+        raise DataError(f"doubt of shape {doubt_P.shape} for {len(d_P)} pairs; pass one finite number a pair")
+    names_P = _numbered(clusters, len(d_P))
+    kept_P = p_P != 0.5
+    wrong_P = (d_P * (p_P - 0.5) <= 0)[kept_P]
+    if not 0 < wrong_P.sum() < len(wrong_P):
+        raise DataError(
+            f"{int(wrong_P.sum())} of {len(wrong_P)} decided pairs are wrong; AUROC needs both kinds"
+        )
+    order = np.argsort(doubt_P[kept_P], kind="stable")
+    sorted_P, wrong_P = doubt_P[kept_P][order], wrong_P[order]
+    _, names_P = np.unique(names_P[kept_P][order], return_inverse=True)
+    starts_L = np.flatnonzero(np.r_[True, sorted_P[1:] > sorted_P[:-1]])
+
+    def statistic(counts_BC: Array) -> Array:
+        weight_BP = counts_BC[:, names_P]
+        wrong_BL = np.add.reduceat(weight_BP * wrong_P, starts_L, axis=1)
+        right_BL = np.add.reduceat(weight_BP * ~wrong_P, starts_L, axis=1)
+        below_BL = right_BL.cumsum(axis=1) - right_BL / 2
+        both_B = wrong_BL.sum(axis=1) * right_BL.sum(axis=1)
+        found_B = (wrong_BL * below_BL).sum(axis=1)
+        return np.divide(found_B, both_B, out=np.full(len(found_B), np.nan), where=both_B > 0)
+
+    return bootstrap(int(names_P.max()) + 1, statistic, rng, draws)
 
 
 def _turned(d_P: ArrayLike, p_P: ArrayLike, temperature: float | ArrayLike) -> tuple[Array, Array]:

@@ -27,6 +27,7 @@ from accord.lm.model import LanguageModel
 from accord.lm.render import Template
 from accord.lm.score import completion_kl
 from accord.recipes.anchors import anchors_of
+from accord.recipes.composition import SUFFIX, read_composition
 from accord.recipes.record import Progress, comparisons_of, prompts_of, recorded
 from accord.reward.classifier import ClassifierReward, Value
 from accord.reward.measure import RewardReport
@@ -75,7 +76,8 @@ class AlignStepConfig(AlignConfig, ModelConfig):
     """`accord align`: PPO on the workspace's prompts."""
 
     reward: str = "reward"
-    """"reward": the latest reward model; a folder, or hf:NAME with a label: a ready-made classifier."""
+    """"reward": the latest reward model; a folder; hf:NAME with a label: a ready-made classifier; FILE.toml:
+    a composition of several."""
     label: str | None = None
     """The label of a ready-made classifier that is the reward..."""
     label_value: Value = Value.LOG_ODDS
@@ -300,11 +302,18 @@ def scorer_of(
     """A scorer by name, and the ids of what it came from.
 
     "" or "reward": the latest reward model; a folder: a reward model; ``hf:NAME`` or any folder
-    with ``label``: a ready-made classifier, whose ``value`` of the label is the reward.
+    with ``label``: a ready-made classifier, whose ``value`` of the label is the reward; FILE.toml, here or in
+    the workspace: a composition (``recipes.composition``), whose classifiers give ``value`` too.
 
     Raises:
         StoreError: there is no reward model yet.
+        ConfigError: a composition that cannot be read or names what is not there.
     """
+    if name.endswith(SUFFIX):
+        if label is not None:
+            raise ConfigError(f"{name} is a composition, whose parts have labels of their own; drop --label")
+        file = Path(name) if Path(name).exists() else workspace.path / name
+        return read_composition(file, lambda part, its: scorer_of(workspace, part, its, value))
     if label is not None:
         scorer = ClassifierReward.load(name, label, value, reads=Reads.COMPLETION)
         return scorer, [f"classifier:{name}#{label}:{value}"]

@@ -135,8 +135,9 @@ def test_prompts_are_drawn_with_all_their_comparisons_and_anchors(planted):
     assert all(c.prompt.text == texts[c.prompt.id.partition("#")[0]] for c in drawn)
     assert resample(data, (), np.random.default_rng(0))[0] == drawn
     assert resample(data, (), np.random.default_rng(1))[0] != drawn
+    assert resample([], anchors, np.random.default_rng(0)) == ([], marks)
     with pytest.raises(DataError, match="no comparisons"):
-        resample([], anchors, np.random.default_rng(0))
+        resample([], [], np.random.default_rng(0))
 
 
 def test_what_is_shown_of_a_prompt_survives_the_draw():

@@ -154,11 +154,11 @@ def resample(
     number of the copy. The split keeps prompts of one text on one side.
 
     Raises:
-        DataError: no comparisons.
+        DataError: neither comparisons nor anchors.
     """
     prompts = {c.prompt.id: c.prompt for c in comparisons} | {a.prompt.id: a.prompt for a in anchors}
-    if not comparisons:
-        raise DataError("no comparisons to draw members from; run `accord agree` first")
+    if not prompts:
+        raise DataError("no comparisons and no anchors to draw members from; run `accord agree` first")
     names = sorted(prompts)
     drawn = Counter(names[i] for i in rng.integers(0, len(names), len(names)))
     copies = {

@@ -328,6 +328,27 @@ def reward(argv: Sequence[str]) -> Verb:
     return verb
 
 
+def study(argv: Sequence[str]) -> Verb:
+    """What a reward model or classifier gets right, beside people, length and style."""
+    from accord.recipes.reward_report import rows
+    from accord.recipes.study import StudyConfig
+    from accord.recipes.study import study as run
+
+    def verb(
+        config: Flat[StudyConfig] = _defaults(argv, "study", StudyConfig),
+        workspace: Folder = HERE,
+        json: bool = False,
+    ) -> int:
+        """Report on a scorer, on judgements it was not trained on; nothing is changed."""
+        done, found = run(Workspace.open(workspace), config)
+        if not json:
+            print_table(("on pairs it was not trained on", "figure"), rows(found))
+        print_figures({"run": done.id, **done.metrics, "report": str(done.path / "study.json")}, json)
+        return 0
+
+    return verb
+
+
 def align(argv: Sequence[str]) -> Verb:
     """Fine-tune the model by PPO against the reward, on a KL leash to where it started."""
     from accord.recipes.steps import AlignStepConfig
@@ -453,6 +474,7 @@ VERBS: Mapping[str, Callable[[Sequence[str]], Verb]] = {
     "choose": choose,
     "agree": agree,
     "reward": reward,
+    "study": study,
     "align": align,
     "evaluate": evaluate,
     "export": export,
@@ -481,10 +503,12 @@ def _step_configs() -> dict[str, type[Config]]:
     from accord.feedback.labeling.config import LabelConfig
     from accord.recipes.choose import ChooseConfig
     from accord.recipes.steps import AlignStepConfig, EvaluateStepConfig, SampleConfig
+    from accord.recipes.study import StudyConfig
     from accord.reward.train import RewardConfig
 
     return {"sample": SampleConfig, "label": LabelConfig, "agree": AgreeConfig, "reward": RewardConfig,
-            "align": AlignStepConfig, "evaluate": EvaluateStepConfig, "choose": ChooseConfig}  # fmt: skip
+            "study": StudyConfig, "align": AlignStepConfig, "evaluate": EvaluateStepConfig,
+            "choose": ChooseConfig}  # fmt: skip
 
 
 def _pair(item: str) -> tuple[str, str]:

@@ -20,11 +20,13 @@ import pytest
 from accord.evaluate.compare import EvaluateConfig, evaluate
 from accord.evaluate.record import KL
 from accord.evaluate.reportdata import (
+    BestOf,
     CalibrationBin,
     Estimate,
     Event,
     Labeler,
     LabelerSection,
+    Mistake,
     ReportData,
     RewardSection,
     Step,
@@ -195,7 +197,25 @@ def _reward(rng: np.random.Generator) -> RewardSection:
         calibration_error=0.028,
         chosen_scores=tuple(rng.normal(1.4, 1.1, 231).tolist()),
         rejected_scores=tuple(rng.normal(-0.6, 1.2, 231).tolist()),
-    )
+        human=Estimate(0.83, 0.78, 0.88),
+        human_model=Estimate(0.86, 0.81, 0.91),
+        style_baseline=Estimate(0.61, 0.55, 0.67),
+        shorter_won=Estimate(0.79, 0.70, 0.87),
+        longer_won=Estimate(0.91, 0.86, 0.95),
+        length_correlation=Estimate(0.22, 0.12, 0.31),
+        by_source={"human": Estimate(0.88, 0.83, 0.93), "import:x": Estimate(0.80, 0.70, 0.89)},
+        calibration_floor=0.021,
+        best_of=tuple(
+            BestOf(n, float(np.log(n) - (n - 1) / n), Estimate(reward, reward - 0.1, reward + 0.1),
+                   Estimate(gold, gold - 0.03, gold + 0.03))
+            for n, reward, gold in ((1, -0.4, 0.56), (2, 0.1, 0.63), (4, 0.5, 0.66), (8, 0.8, 0.64))
+        ),
+        mistakes=(
+            Mistake("Where is my order?", "It left on Friday.", "Everything will be fine, I promise!", 0.93),
+            Mistake("Can I return it?", "", "Sure!" * 40, 0.71),
+        ),
+        unknown={"Accuracy on a made-up split": "there is no such pair"},
+    )  # fmt: skip
 
 
 def _training(rng: np.random.Generator) -> TrainingSection:

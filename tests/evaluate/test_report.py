@@ -16,11 +16,13 @@ from accord.evaluate.figures import between, count, enough_digits, number, secon
 from accord.evaluate.record import Evaluation, Example, Figure, Kind, Row
 from accord.evaluate.report import interval_bar, render_report, write_report
 from accord.evaluate.reportdata import (
+    BestOf,
     CalibrationBin,
     Estimate,
     Headline,
     Labeler,
     LabelerSection,
+    Mistake,
     ReportData,
     RewardSection,
     Step,
@@ -85,7 +87,7 @@ def test_a_full_page_is_well_formed(report_data: ReportData) -> None:
     assert len(page.ids) == len(set(page.ids))
     assert set(page.references) <= set(page.ids)
     assert page.tags.count("h1") == 1
-    assert page.tags.count("svg") == 9
+    assert page.tags.count("svg") == 10
     assert page.headings == [
         "What was done", "The simulated labelers", "The reward model", "Training", "Before and after",
         "Texts, side by side", "Caveats and terms",
@@ -156,6 +158,34 @@ def test_sections_with_little_in_them() -> None:
     assert "svg" not in page.tags
 
 
+def test_what_is_known_of_a_reward_model_is_said(report_data: ReportData) -> None:
+    text = Page(render_report(report_data)).text
+    for words in (
+        "A held-out person, against the others0.83 (0.78 to 0.88)",
+        "Reward model, on the same judgements0.86 (0.81 to 0.91)",
+        "Style alone, against the simulated labelers0.61 (0.55 to 0.67)",
+        "Reward model, where the shorter one won0.79 (0.70 to 0.87)",
+        "Reward model, on import:x0.80 (0.70 to 0.89)",
+        "reward and length correlate by 0.22 (0.12 to 0.31)",
+        "Accuracy on a made-up split: not known, because there is no such pair.",
+        "Expected calibration error 0.028, where noise alone would show 0.021.",
+        "Gold goes from 0.56 to 0.64",
+        "93% sure, and wrong",
+        "Everything will be fine, I promise!",
+    ):
+        assert words in text
+
+
+def test_best_of_n_is_drawn_from_where_one_sample_stands() -> None:
+    points = (
+        BestOf(1, 0.0, Estimate(5.0), Estimate(0.5)),
+        BestOf(2, 0.19, Estimate(6.0, 5.5, 6.5), Estimate(0.4)),
+    )
+    svg = plots.best_of(points, "b")
+    assert "gold 0.40, from 0.50" in svg
+    assert "reward 6.00, from 5.00 for one sample" in svg
+
+
 def test_simulated_labelers_are_not_called_people(report_data: ReportData) -> None:
     assert "against people" not in render_report(report_data)
     assert "against the simulated labelers" in render_report(report_data)
@@ -203,7 +233,10 @@ def hostile(text: str) -> ReportData:
         labelers=LabelerSection(
             (Labeler(text, 2, None, None, {text: 0.1}, text),), True, text, Estimate(0.4), text
         ),
-        reward=RewardSection(text, 4, Estimate(0.5, 0.4, 0.6)),
+        reward=RewardSection(
+            text, 4, Estimate(0.5, 0.4, 0.6), by_source={text: Estimate(0.5)}, unknown={text: text},
+            mistakes=(Mistake(text, text, f"{text} more", 0.9),),
+        ),
         training=TrainingSection(text, (0,), {"reward": (1.0,)}),
         evaluation=Evaluation(2, 1, row.name, 0.95, 200, 0, (row, part), (pair,), text),
         simulated=(text,), caveats=(text,), labels={row.name: text},

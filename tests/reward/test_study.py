@@ -11,7 +11,7 @@ from scipy import stats
 
 from accord.errors import DataError, NumericsError
 from accord.reward.judged import judge, judged
-from accord.reward.study import MISTAKES, study
+from accord.reward.study import MISTAKES, study, study_scorer
 from accord.types import Comparison, Completion, Prompt, Ranking, Score
 
 
@@ -63,8 +63,6 @@ def test_length_baseline_and_what_is_above_it_by_hand():
     assert found.accuracy.interval.value == pytest.approx((0.5 + 0.5 + 1 + 0.5) / 4)
     assert found.baselines.longer.interval.value == pytest.approx((1 + 1 + 0 + 0.5) / 4)
     assert found.baselines.over_longer.interval.value == pytest.approx(0.0)
-    assert found.baselines.style.interval is None
-    assert "0 training pairs" in found.baselines.style.why
     assert found.length.shorter_won.why.startswith("1.00 over 1")
     assert found.length.longer_won.why.startswith("0.50 over 2")
 
@@ -110,6 +108,28 @@ def test_the_style_baseline_learns_from_what_was_trained_on_alone():
     assert found.baselines.style_weights["exclamation marks"] > 0
     given = study(judge(By(lambda t: 0.0), held), style_P=-np.ones(10))
     assert given.baselines.style.interval.value == 0.0
+
+
+def test_without_what_was_trained_on_style_is_told_by_the_other_half():
+    """A taste for "!" in even prompts and against it in odd ones: each half misleads the other."""
+    sides = [("no!", "no"), ("no", "no!")]
+    held = [pair(f"h{i}", *sides[i % 2]) for i in range(40)]
+    assert study(judge(By(lambda t: 0.0), held)).baselines.style.interval.value == 0.0
+    same = study(judge(By(len), [pair(f"h{i}", "ab", "cd") for i in range(4)])).baselines
+    assert same.style.interval is None
+    assert same.over_style.why == same.style.why
+    assert "2 training pairs, none of texts that differ in style" in same.style.why
+    alike = [pair(f"h{i}", "no!", "no") for i in range(40)]
+    assert study(judge(By(lambda t: 0.0), alike)).baselines.style.interval.value == 1.0
+
+
+def test_with_gold_the_best_of_the_completions_is_followed():
+    held = [pair(f"p{i}", x, y) for i in range(6) for x, y in (("a", "bb"), ("ccc", "dddd"))]
+    found = study_scorer(By(len), held, gold=By(lambda t: -len(t))).best_of
+    assert (found.prompts, found.n) == (6, (1, 2, 4))
+    assert [f.interval.value for f in found.gold] == [pytest.approx(v) for v in (-2.5, -10 / 3, -4)]
+    assert [f.interval.value for f in found.reward] == [pytest.approx(v) for v in (2.5, 10 / 3, 4)]
+    assert "no gold scorer" in study_scorer(By(len), held).best_of.why
 
 
 def test_the_ceiling_uses_the_pairs_of_the_report():

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from accord.evaluate.reportdata import CalibrationBin, RewardSection, TrainingSection
+from accord.evaluate.reportdata import BestOf, CalibrationBin, RewardSection, TrainingSection
 
 INK, LINE, GRID, ONE, TWO = "#010203", "#010204", "#010205", "#010206", "#010207"
 _COLOURS: Mapping[str, str] = {
@@ -173,5 +173,29 @@ def scores(reward: RewardSection, key: str) -> str:
         alt = (
             f"Reward of {len(chosen)} chosen completions, mean {np.mean(chosen):.2f}, "
             f"and of {len(rejected)} rejected ones, mean {np.mean(rejected):.2f}."
+        )
+        return to_svg(canvas, key, alt)
+
+
+def best_of(points: Sequence[BestOf], key: str) -> str:
+    """Gain over one sample, in reward and in gold, against the root of the KL, each with its band."""
+    with matplotlib.rc_context(_STYLE):
+        canvas, axes = _canvas(WIDE, 3.1)
+        root = np.sqrt([p.kl for p in points])
+        sides = (("reward", [p.reward for p in points]), ("gold", [p.gold for p in points]))
+        for (name, figures), colour, dashes in zip(sides, (ONE, TWO), ("-", (0, (4, 2))), strict=True):
+            start = figures[0].value
+            low = [(f.value if f.low is None else f.low) - start for f in figures]
+            high = [(f.value if f.high is None else f.high) - start for f in figures]
+            axes.fill_between(root, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(root, [f.value - start for f in figures], color=colour, linestyle=dashes, label=name,
+                      marker="o", markersize=3)  # fmt: skip
+        axes.set_xlabel("square root of KL, at most")
+        axes.set_ylabel("gain over one sample")
+        axes.legend(loc="best")
+        last = points[-1]
+        alt = (
+            f"Best of {last.n}: reward {last.reward.value:.2f}, from {points[0].reward.value:.2f} for one "
+            f"sample; gold {last.gold.value:.2f}, from {points[0].gold.value:.2f}."
         )
         return to_svg(canvas, key, alt)

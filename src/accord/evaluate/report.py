@@ -244,12 +244,18 @@ def _pair(example: Example, labels: Mapping[str, str]) -> Pair:
 
 
 def _reward_bars(reward: RewardSection, judges: str) -> list[tuple[str, Estimate]]:
-    bars = [(f"Reward model, against {judges}", reward.accuracy)]
-    if reward.length_baseline is not None:
-        bars.append((f"Always the longer one, against {judges}", reward.length_baseline))
-    if reward.gold is not None:
-        bars.append(("Reward model, against gold", reward.gold))
-    return bars
+    named = [
+        (f"Reward model, against {judges}", reward.accuracy),
+        ("A held-out person, against the others", reward.human),
+        ("Reward model, on the same judgements", reward.human_model),
+        (f"Style alone, against {judges}", reward.style_baseline),
+        (f"Always the longer one, against {judges}", reward.length_baseline),
+        ("Reward model, where the shorter one won", reward.shorter_won),
+        ("Reward model, where the longer one won", reward.longer_won),
+        *((f"Reward model, on {name}", figure) for name, figure in reward.by_source.items()),
+        ("Reward model, against gold", reward.gold),
+    ]
+    return [(label, figure) for label, figure in named if figure is not None]
 
 
 def _reward_panels(reward: RewardSection, judges: str) -> list[Panel]:
@@ -257,7 +263,10 @@ def _reward_panels(reward: RewardSection, judges: str) -> list[Panel]:
     if reward.calibration:
         svg = plots.calibration(reward.calibration, "calibration")
         error = reward.calibration_error
-        told = "" if error is None else f" Expected calibration error {error:.3f}."
+        told = "" if error is None else f" Expected calibration error {error:.3f}"
+        if told and reward.calibration_floor is not None:
+            told += f", where noise alone would show {reward.calibration_floor:.3f}"
+        told += "." if told else ""
         panels.append(
             Panel(
                 "Calibration",
@@ -274,6 +283,17 @@ def _reward_panels(reward: RewardSection, judges: str) -> list[Panel]:
                 Markup(plots.scores(reward, "scores")),
                 "Rewards of the hold-out's chosen and rejected completions. The further the two hills stand "
                 f"apart, the more often the model agrees with {judges}.",
+            )
+        )
+    if reward.best_of:
+        first, last = reward.best_of[0], reward.best_of[-1]
+        panels.append(
+            Panel(
+                "Best of n",
+                Markup(plots.best_of(reward.best_of, "best-of")),
+                f"The reward model's favourite of n samples, n from {first.n} to {last.n}, with 95% bands. "
+                f"Gold goes from {number(first.gold.value, 2)} to {number(last.gold.value, 2)}: where it "
+                "turns while the reward still rises, choosing harder harms.",
             )
         )
     return panels

@@ -142,6 +142,30 @@ class CalibrationBin:
 
 
 @dataclass(frozen=True, slots=True)
+class Mistake:
+    """A hold-out comparison on which the reward model was sure and people said the opposite."""
+
+    prompt: str
+    chosen: str
+    """What people prefer."""
+    rejected: str
+    """What the reward model prefers."""
+    sure: float
+    """The probability it gave to its own choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class BestOf:
+    """The reward model's favourite of ``n`` samples."""
+
+    n: int
+    kl: float
+    """Nats by which choosing may leave the sampler, at most."""
+    reward: Estimate
+    gold: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class RewardSection:
     """The reward model on comparisons it was not trained on."""
 
@@ -161,6 +185,26 @@ class RewardSection:
     chosen_scores: tuple[float, ...] = ()
     """Scores of the hold-out's chosen completions."""
     rejected_scores: tuple[float, ...] = ()
+    human: Estimate | None = None
+    """How often a held-out person says what the others' majority says."""
+    human_model: Estimate | None = None
+    """How often the reward model does, on the same judgements."""
+    style_baseline: Estimate | None = None
+    """Accuracy of a regression on the texts' surface alone."""
+    shorter_won: Estimate | None = None
+    """Accuracy where people preferred the shorter completion..."""
+    longer_won: Estimate | None = None
+    """...and the longer."""
+    length_correlation: Estimate | None = None
+    """Of reward with length among a prompt's completions."""
+    by_source: Mapping[str, Estimate] = field(default_factory=dict)
+    """Accuracy by where the comparison came from, or by its split."""
+    calibration_floor: float | None = None
+    """The error that noise alone shows with so many comparisons."""
+    best_of: tuple[BestOf, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """Figures that could not be had, with the reason."""
 
     def __post_init__(self) -> None:
         _refuse_nan("chosen_scores", self.chosen_scores)

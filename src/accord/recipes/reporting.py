@@ -23,6 +23,7 @@ from accord.evaluate.reportdata import (
     headline,
 )
 from accord.evaluate.verdict import VerdictConfig, verdict
+from accord.recipes.reward_report import STUDY, with_study
 from accord.store.lineage import Run, Status
 from accord.workspace import Workspace
 
@@ -188,7 +189,7 @@ def _reward(run: Run | None, gold: Mapping[str, Any]) -> RewardSection | None:
         return None
     bins = report["reliability"]
     pairs = sum(b["count"] for b in bins) or 1
-    return RewardSection(
+    section = RewardSection(
         name=Path(run.metrics["model"]).name,
         pairs=report["pairs_holdout"],
         accuracy=Estimate(report["accuracy"], report["accuracy_low"], report["accuracy_high"]),
@@ -200,6 +201,8 @@ def _reward(run: Run | None, gold: Mapping[str, Any]) -> RewardSection | None:
         chosen_scores=tuple(report["chosen_scores"]),
         rejected_scores=tuple(report["rejected_scores"]),
     )
+    studied = run.path / STUDY
+    return with_study(section, json.loads(studied.read_text())) if studied.exists() else section
 
 
 def _training(run: Run | None) -> TrainingSection | None:

@@ -29,6 +29,7 @@ from accord.lm.score import completion_kl
 from accord.recipes.anchors import anchors_of
 from accord.recipes.composition import SUFFIX, read_composition
 from accord.recipes.record import Progress, comparisons_of, prompts_of, recorded
+from accord.recipes.reward_report import STUDY, headlines, held_out_study
 from accord.reward.classifier import ClassifierReward, Value
 from accord.reward.measure import RewardReport
 from accord.reward.model import RewardModel
@@ -138,9 +139,15 @@ def _count_from(completions: Sequence[Completion], made_by: tuple[Any, ...]) -> 
 
 
 def reward(
-    workspace: Workspace, config: RewardConfig, *, progress: Progress = lambda _: None
+    workspace: Workspace,
+    config: RewardConfig,
+    *,
+    gold: Scorer | None = None,
+    progress: Progress = lambda _: None,
 ) -> tuple[Run, RewardReport, RewardModel]:
     """Train a reward model on the latest comparisons, FAILs and thumbs; it is saved under ``models/``.
+
+    Its report (``study.json``) is of prompts it held out, and of ``gold`` where a world knows the truth.
 
     Raises:
         ConfigError: no base model is named.
@@ -166,6 +173,10 @@ def reward(
         model.save(path)
         artefact = store.add_artefact(record.run.id, "reward-model", path)
         record.write("report.json", asdict(report), "reward-report")
+        studied = held_out_study(workspace, model, comparisons, report.held_out, gold=gold, seed=config.seed)
+        if studied is not None:
+            record.write(STUDY, studied, "study")
+            record.metrics |= headlines(studied)
         record.metrics |= {
             "model": str(path),
             "artefact": artefact.id,

@@ -85,6 +85,8 @@ class RewardReport:
     """``None`` where there were none."""
     nu: float | None
     """Davidson's tie propensity, where ties were modelled."""
+    held_out: tuple[str, ...] = ()
+    """Ids of the prompts that were not trained on."""
 
     def rows(self) -> list[tuple[str, str]]:
         """The figures as people read them, by name; what is undefined is left out."""
@@ -196,6 +198,7 @@ def report_on(
         label_noise_high=noise.high,
         anchors=_anchors(objective, trained, held, found),
         nu=math.exp(float(objective.log_nu.detach())) if objective.davidson else None,
+        held_out=tuple(group.prompt.id for group in held),
     )
 
 

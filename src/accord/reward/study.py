@@ -16,13 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from accord.errors import DataError
+from accord.reward.bestof import BestOf, best_of
 from accord.reward.ceiling import Ceiling, Pair, human_ceiling
-from accord.reward.judged import Judged, key
+from accord.reward.judged import Judged, judge, key
 from accord.reward.style import fit_style
 from accord.stats.agreement import Figure
 from accord.stats.calibration import Bin, brier, calibration, ece, log_loss, reliability_bins
 from accord.stats.intervals import bootstrap_sums, clustered_mean
-from accord.types import Comparison, Ranking
+from accord.types import Comparison, Completion, Prompt, Ranking, Scorer, score_groups
 
 Array = NDArray[np.float64]
 MISTAKES = 8
@@ -35,7 +36,7 @@ class Baselines:
     longer: Figure
     """Accuracy of "the longer one wins", in characters; equal lengths count half."""
     style: Figure
-    """Accuracy of the style regression, fitted on what the scorer was trained on."""
+    """Accuracy of the style regression, fitted on what the scorer was trained on, or half against half."""
     over_longer: Figure
     """The scorer's accuracy less the one of "the longer one wins", on the same pairs."""
     over_style: Figure
@@ -110,6 +111,7 @@ class Study:
     baselines: Baselines
     length: Length
     trust: Trust
+    best_of: BestOf
     mistakes: tuple[Mistake, ...]
 
 
@@ -120,13 +122,16 @@ def study(
     rankings: Sequence[Ranking] = (),
     splits: Mapping[str, str] | None = None,
     style_P: ArrayLike | None = None,
+    samples: Sequence[tuple[ArrayLike, ArrayLike]] | None = None,
     seed: int = 0,
 ) -> Study:
     """The report of held-out pairs.
 
     ``learned`` is what the scorer was trained on (the style baseline learns from it); ``rankings`` are the
     single judgements behind the pairs; ``splits`` names the split of a prompt id. Where the pairs are of
-    several folds, pass ``style_P``, the style baseline's difference of each pair, in place of ``learned``.
+    several folds, pass ``style_P``, the style baseline's difference of each pair, in place of ``learned``;
+    with neither, each half of the pairs is told by the style of the other half. ``samples`` are the scorer's
+    and gold's values of each prompt's samples, where a gold scorer exists.
 
     Raises:
         DataError: every comparison is a tie.
@@ -153,8 +158,39 @@ def study(
         baselines=_baselines(decided, learned, style, rng),
         length=_length(decided, rng),
         trust=trust,
+        best_of=best_of(samples or (), rng, "no gold scorer is given" if samples is None else ""),
         mistakes=_mistakes(decided, trust.temperature or 1.0),
     )  # fmt: skip
+
+
+def study_scorer(
+    scorer: Scorer,
+    comparisons: Sequence[Comparison],
+    *,
+    learned: Sequence[Comparison] = (),
+    rankings: Sequence[Ranking] = (),
+    splits: Mapping[str, str] | None = None,
+    clusters: Mapping[str, Hashable] | None = None,
+    gold: Scorer | None = None,
+    seed: int = 0,
+) -> Study:
+    """:func:`study` of what ``scorer`` says; with ``gold``, of the best of the pairs' completions too."""
+    held = judge(scorer, comparisons, clusters)
+    samples = None if gold is None else _samples(held, gold)
+    return study(held, learned=learned, rankings=rankings, splits=splits, samples=samples, seed=seed)
+
+
+def _samples(held: Judged, gold: Scorer) -> list[tuple[list[float], list[float]]]:
+    """By prompt, the scorer's and gold's values of its completions."""
+    groups: dict[str, tuple[Prompt, dict[str, tuple[Completion, float]]]] = {}
+    for c, chosen, rejected in zip(held.comparisons, held.chosen_P, held.rejected_P, strict=True):
+        texts = groups.setdefault(c.prompt.id, (c.prompt, {}))[1]
+        texts |= {key(c.chosen): (c.chosen, float(chosen)), key(c.rejected): (c.rejected, float(rejected))}
+    asked = [(prompt, [c for c, _ in texts.values()]) for prompt, texts in groups.values()]
+    return [
+        ([value for _, value in texts.values()], [score.value for score in scores])
+        for (_, texts), scores in zip(groups.values(), score_groups(gold, asked), strict=True)
+    ]
 
 
 def _rewards(decided: Judged) -> dict[Pair, float]:
@@ -197,15 +233,15 @@ def _baselines(
     longer = _mean(longer_P, decided.clusters, rng)
     over_longer = _mean(decided.right_P - longer_P, decided.clusters, rng, 0.0)
     weights: Mapping[str, float] = {}
-    if style_P is None:
-        try:
+    try:
+        if style_P is None and learned:
             style = fit_style(learned)
-        except DataError as error:
-            missing = Figure(None, why=str(error))
-            return Baselines(longer, missing, over_longer, missing)
-        weights = style.weights
-        sides = [style.score(c.prompt, (c.chosen, c.rejected)) for c in decided.comparisons]
-        style_P = np.array([chosen.value - rejected.value for chosen, rejected in sides])
+            style_P, weights = style.differences(decided.comparisons), style.weights
+        elif style_P is None:
+            style_P = _crossed_style(decided)
+    except DataError as error:
+        missing = Figure(None, why=str(error))
+        return Baselines(longer, missing, over_longer, missing)
     style_right_P = (np.sign(style_P) + 1) / 2
     return Baselines(
         longer,
@@ -214,6 +250,17 @@ def _baselines(
         _mean(decided.right_P - style_right_P, decided.clusters, rng, 0.0),
         weights,
     )
+
+
+def _crossed_style(decided: Judged) -> Array:
+    """The style difference of each pair, learned from the clusters of the other half."""
+    number = {unit: n for n, unit in enumerate(dict.fromkeys(decided.clusters))}
+    even_P = np.array([number[unit] % 2 == 0 for unit in decided.clusters])
+    out_P = np.zeros(len(even_P))
+    for half_P in (even_P, ~even_P):
+        style = fit_style(decided.take(~half_P).comparisons)
+        out_P[half_P] = style.differences(decided.take(half_P).comparisons)
+    return out_P
 
 
 def _length(decided: Judged, rng: np.random.Generator) -> Length:

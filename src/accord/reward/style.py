@@ -55,6 +55,11 @@ class Style:
         """The style score of each completion; the prompt is not read."""
         return [Score(float(features(c.text) @ self.weight_S)) for c in completions]
 
+    def differences(self, comparisons: Sequence[Comparison]) -> Array:
+        """Chosen less rejected of each comparison (P)."""
+        x_PS = [features(c.chosen.text) - features(c.rejected.text) for c in comparisons]
+        return np.array(x_PS, np.float64).reshape(len(x_PS), len(FEATURES)) @ self.weight_S
+
 
 def features(text: str) -> Array:
     """log(1 + count) of each of :data:`FEATURES` (S)."""

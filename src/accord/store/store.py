@@ -71,6 +71,12 @@ class Store(Lineage):
                 found = list(facts.load_prompts(connection, ids).values())
         return [prompt for prompt in found if members is None or prompt.id in members]
 
+    def splits(self) -> dict[str, str]:
+        """The split of each prompt that is in one, by prompt id."""
+        with self.database.read() as connection:
+            rows = connection.execute(select(t.splits.c.prompt_id, t.splits.c.split))
+            return {row.prompt_id: row.split for row in rows}
+
     def add_completions(self, prompt_id: str, completions: Sequence[Completion]) -> list[str]:
         """Store completions of a stored prompt; returns their ids.
 

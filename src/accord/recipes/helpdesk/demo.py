@@ -168,7 +168,7 @@ def _train(workspace: Workspace, config: DemoConfig, gold: Scorer, bars: Bars) -
             mixed_precision=True,
             seed=config.seed,
         )
-        _, _, scorer = reward(workspace, settings, progress=bar)
+        _, _, scorer = reward(workspace, settings, gold=gold, progress=bar)
     with bars("align", "reward", "kl", "length") as bar:
         align(
             workspace,

@@ -34,6 +34,7 @@ from accord.reward.pool import PoolConfig, PooledReward
 from accord.reward.remote import RemoteConfig, RemoteReward
 from accord.reward.rules import Forbidden, Length, Repetition, Rule, load_function
 from accord.reward.verify import JsonShape, NumberMatch, Pattern
+from accord.reward.verify_code import CodeTest
 from accord.types import Scorer, digest
 
 SUFFIX = ".toml"
@@ -42,6 +43,7 @@ RULES: Mapping[str, type[Rule]] = {
     "number": NumberMatch,
     "pattern": Pattern,
     "json": JsonShape,
+    "code": CodeTest,
     "length": Length,
     "repetition": Repetition,
     "forbidden": Forbidden,

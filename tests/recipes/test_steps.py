@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from accord.errors import DataError
+from accord.errors import DataError, StoreError
 from accord.feedback.consensus import AgreeConfig
 from accord.lm.render import Template
 from accord.lm.tiny import write_tiny
 from accord.recipes.anchors import anchors_of
 from accord.recipes.judgements import agree
-from accord.recipes.steps import reward
+from accord.recipes.steps import AlignStepConfig, align, reward
 from accord.reward.model import RewardModel
 from accord.reward.train import RewardConfig
 from accord.store.lineage import Status
@@ -106,3 +108,28 @@ def test_thumbs_train_a_reward_model_without_rankings(tmp_path: Path) -> None:
     assert report.anchors.used
     with pytest.raises(DataError, match="accord agree"):
         reward(Workspace.create(tmp_path / "empty"), config)
+
+
+def test_a_resumed_run_keeps_the_reward_model_it_began_with(tmp_path: Path) -> None:
+    """One trained meanwhile is the latest, and not what the run was begun with."""
+    workspace = _ranked(tmp_path / "work", fails=False)
+    base = str(write_tiny(tmp_path / "base", "llama"))
+    reward(workspace, RewardConfig(base=base))
+    config = AlignStepConfig(model=base, steps=4, prompts_per_step=4, minibatch=4, max_new_tokens=4)
+    _, unbroken = align(workspace, config)
+
+    def interrupt(row: Mapping[str, float]) -> None:
+        if row["step"] == 2:
+            signal.raise_signal(signal.SIGINT)  # Ctrl-C: the step under way is finished and kept
+
+    align(workspace, config, progress=interrupt)
+    reward(workspace, RewardConfig(base=base, seed=1, learning_rate=1e-2))
+    run, resumed = align(workspace, config, resume=True)
+    assert len(resumed.history) == 4
+    assert [row["reward"] for row in resumed.history] == [row["reward"] for row in unbroken.history]
+    assert run.inputs == workspace.store.runs("align")[0].inputs
+
+    align(workspace, config, progress=interrupt)
+    workspace.store.add_prompts([Prompt.from_text("one more")])
+    with pytest.raises(StoreError, match="began with"):
+        align(workspace, config, resume=True)

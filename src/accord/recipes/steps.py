@@ -207,13 +207,22 @@ def align(
     """
     store = workspace.store
     prompts = prompts_of(workspace, config.split)
-    scorer, inputs = scorer_of(workspace, config.reward, config.label, config.label_value)
+    settings = config.model_dump(mode="json")
+    run = unfinished(workspace, "align", settings) if resume else None
+    # what the run was begun with, though a newer reward model may have been trained meanwhile
+    begun = run.inputs if run else ()
+    scorer, inputs = scorer_of(workspace, config.reward, config.label, config.label_value, begun)
     policy = config.load()
     policy.merge()  # the leash is to where training starts, not to what lay below a loaded adapter
     require(check_policy(policy, config.seed))
-    settings = config.model_dump(mode="json")
-    run = unfinished(workspace, "align", settings) if resume else None
     sources = [policy.weights_hash(), digest([prompt.id for prompt in prompts]), *inputs]
+    if run is not None:
+        if sources != list(run.inputs):
+            raise StoreError(
+                f"{run.id} began with {', '.join(run.inputs)} (model, prompts, reward) and would go on with "
+                f"{', '.join(sources)}; bring those back, or start a new run without --resume"
+            )
+        run = store.resume_run(run.id)
     with recorded(workspace, "align", settings, sources, run) as record:
         result = run_align(
             policy, scorer, prompts, config, record.run.path / "training",
@@ -234,7 +243,7 @@ def align(
 
 
 def unfinished(workspace: Workspace, kind: str, settings: Mapping[str, Any]) -> Run:
-    """The latest run of ``kind`` with these settings that did not finish, opened again."""
+    """The latest run of ``kind`` with these settings that did not finish."""
     found = [
         run
         for run in workspace.store.runs(kind)
@@ -244,7 +253,7 @@ def unfinished(workspace: Workspace, kind: str, settings: Mapping[str, Any]) -> 
         raise StoreError(
             f"no unfinished {kind} run with these settings to resume; start one without --resume"
         )
-    return workspace.store.resume_run(found[-1].id)
+    return found[-1]
 
 
 # -- evaluation --------------------------------------------------------------------------------
@@ -308,13 +317,18 @@ def _aligned_model(workspace: Workspace, name: str) -> tuple[str, list[str]]:
 
 
 def scorer_of(
-    workspace: Workspace, name: str, label: str | None = None, value: Value = Value.LOG_ODDS
+    workspace: Workspace,
+    name: str,
+    label: str | None = None,
+    value: Value = Value.LOG_ODDS,
+    begun: Sequence[str] = (),
 ) -> tuple[Scorer, list[str]]:
     """A scorer by name, and the ids of what it came from.
 
-    "" or "reward": the latest reward model; a folder: a reward model; ``hf:NAME`` or any folder
-    with ``label``: a ready-made classifier, whose ``value`` of the label is the reward; FILE.toml, here or in
-    the workspace: a composition (``recipes.composition``), whose classifiers give ``value`` too.
+    "" or "reward": the reward model whose id is in ``begun``, else the latest one; a folder: a reward
+    model; ``hf:NAME`` or any folder with ``label``: a ready-made classifier, whose ``value`` of the label
+    is the reward; FILE.toml, here or in the workspace: a composition (``recipes.composition``), whose
+    classifiers give ``value`` too.
 
     Raises:
         StoreError: there is no reward model yet.
@@ -324,7 +338,7 @@ def scorer_of(
         if label is not None:
             raise ConfigError(f"{name} is a composition, whose parts have labels of their own; drop --label")
         file = Path(name) if Path(name).exists() else workspace.path / name
-        return read_composition(file, lambda part, its: scorer_of(workspace, part, its, value))
+        return read_composition(file, lambda part, its: scorer_of(workspace, part, its, value, begun))
     if label is not None:
         scorer = ClassifierReward.load(name, label, value, reads=Reads.COMPLETION)
         return scorer, [f"classifier:{name}#{label}:{value}"]
@@ -335,7 +349,8 @@ def scorer_of(
                 "there is no reward model yet; train one with `accord reward`, or name one with "
                 "--reward FOLDER or --reward hf:NAME --label LABEL"
             )
-        made = workspace.store.artefact(runs[-1].metrics["artefact"])
+        named = [run for run in runs if run.metrics["artefact"] in begun]
+        made = workspace.store.artefact((named or runs)[-1].metrics["artefact"])
         return RewardModel.load(made.path), [made.id]
     name = name.removeprefix("hf:")
     return RewardModel.load(name), [f"reward-model:{Path(name).name}"]

@@ -138,6 +138,7 @@ def test_imported_comparisons_come_out_again(run, workspace, tmp_path):
         (("sample",), "no prompts"),
         (("align", "--model", "x"), "no prompts"),
         (("export", "out.csv", "--format", "nosuch"), "unknown format"),
+        (("agree", "--margin", "0.9"), "margin = 0.9: Input should be less than 0.5"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(run, tmp_path, argv, says, monkeypatch):
@@ -147,6 +148,23 @@ def test_bad_input_is_one_line_and_code_2(run, tmp_path, argv, says, monkeypatch
     assert code == 2
     assert says in " ".join(err.split())
     assert "Traceback" not in err
+    assert "pydantic" not in err
+
+
+def test_agree_gives_every_figure_or_the_reason_why_not(run, workspace, tmp_path, monkeypatch):
+    rows = [{"prompt": f"q{i}?", "chosen": "good", "rejected": "bad"} for i in range(3)]
+    (tmp_path / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run("import", tmp_path / "one.jsonl", "-w", workspace)
+    monkeypatch.setenv("COLUMNS", "100")
+    code, out, _ = run("agree", "-w", workspace)
+    assert code == 0
+    shown = " ".join(out.split())
+    for name in ("two labelers say the same", "alpha, of ranks", "alpha, of pairs", "Kendall's W"):
+        assert name in shown
+    assert shown.count("no pair was judged by") == 2
+    assert shown.count("alpha is undefined: nothing was judged") == 2
+    assert "no prompt was ranked by two labelers" in shown
+    assert "dropped.margin 0" in shown
 
 
 def test_errors_name_value_and_remedy(run, workspace, tmp_path, tiny):

@@ -234,6 +234,15 @@ def _label_access(argv: Sequence[str]) -> Verb:
     return verb
 
 
+AGREEMENT = {
+    "exact": "two labelers say the same of a pair",
+    "half": "... with half credit for one tie",
+    "alpha_ordinal": "Krippendorff's alpha, of ranks",
+    "alpha_nominal": "Krippendorff's alpha, of pairs",
+    "kendall_w": "Kendall's W",
+}
+
+
 def agree(argv: Sequence[str]) -> Verb:
     """The labelers' consensus: comparisons with probabilities, and a table of the labelers."""
     from accord.feedback.consensus import AgreeConfig
@@ -257,6 +266,12 @@ def agree(argv: Sequence[str]) -> Verb:
             ]  # fmt: skip
             shown = len(columns) if done.metrics["repeats"] else -1  # nobody was asked twice: no such column
             print_table(columns[:shown], [row[:shown] for row in rows])
+            figures = [(name, getattr(consensus.agreement, part)) for part, name in AGREEMENT.items()]
+            print_table(
+                ("the pool's agreement", "value", "by chance", "note"),
+                [(name, with_bounds(each.interval), "-" if each.chance is None else f"{each.chance:.2f}",
+                  each.why or each.left_out) for name, each in figures],
+            )  # fmt: skip
         for warning in consensus.warnings:
             err.print(f"note: {warning}", markup=False)
         print_figures({"run": done.id, **done.metrics}, json)

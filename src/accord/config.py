@@ -22,23 +22,29 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    @classmethod
-    def build(cls: type[C], values: Mapping[str, Any], where: str = "") -> C:
-        """Validate ``values``; a :class:`ConfigError` names the key, the value and the nearest known key."""
-        unknown = [key for key in values if key not in cls.model_fields]
+    def __init__(self, **values: Any) -> None:
+        """A :class:`ConfigError` names the key, the value and the nearest known key."""
+        unknown = [key for key in values if key not in type(self).model_fields]
         if unknown:
-            raise ConfigError(_unknown_message(unknown[0], list(cls.model_fields), where or cls.__name__))
+            raise ConfigError(_unknown_message(unknown[0], list(type(self).model_fields)))
         try:
-            return cls(**values)
+            super().__init__(**values)
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or cls.__name__
-            raise ConfigError(
-                f"{where or cls.__name__}: {key} = {first.get('input')!r}: {first['msg']}"
-            ) from error
+            message = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
+            key = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"{key} = {first.get('input')!r}: {message}" if key else message) from error
+
+    @classmethod
+    def build(cls: type[C], values: Mapping[str, Any], where: str = "") -> C:
+        """The same from a section of a file; errors begin with ``where``."""
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise ConfigError(f"{where or cls.__name__}: {error}") from error
 
 
-def _unknown_message(key: str, known: list[str], where: str) -> str:
+def _unknown_message(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
-    return f"{where}: unknown key {key!r}; {hint}"
+    return f"unknown key {key!r}; {hint}"

@@ -50,7 +50,12 @@ def print_figures(figures: Mapping[str, Any], json: bool) -> None:
     if json:
         print(jsonlib.dumps(figures, default=str))
         return
-    figures = {key: value for key, value in figures.items() if value not in (None, "")}
+    flat: dict[str, Any] = {}
+    for key, value in figures.items():
+        flat |= (
+            {f"{key}.{part}": v for part, v in value.items()} if isinstance(value, Mapping) else {key: value}
+        )
+    figures = {key: value for key, value in flat.items() if value not in (None, "")}
     width = max(len(key) for key in figures)
     for key, value in figures.items():
         print(f"{key:<{width}}  {f'{value:.4f}' if isinstance(value, float) else value}")

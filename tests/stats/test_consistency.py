@@ -72,6 +72,18 @@ def test_repeats_find_their_first_ranking():
     assert repeats(rankings) == [(rankings[0], rankings[3])]
 
 
+def test_a_final_ranking_made_with_the_others_in_view_is_no_agreement():
+    rankings = [
+        _rank("p", "x", "a b"),
+        _rank("p", "y", "b a"),
+        _rank("q", "x", "a b"),
+        _rank("q", "y", "b a"),
+    ]
+    final = [_rank(prompt, "reviewer", "a b", arm="adjudicated") for prompt in "pq"]
+    assert agreement([*rankings, *final], RNG(0)) == agreement(rankings, RNG(0))
+    assert leave_one_out_tau([*rankings, *final], RNG(0)) == leave_one_out_tau(rankings, RNG(0))
+
+
 def test_repeats_do_not_count_among_the_pool():
     rankings = [_rank("p", k, "a b") for k in "xy"]
     with_repeat = [*rankings, _rank("p", "x", "b a", arm="repeat")]

@@ -28,9 +28,19 @@ REPEAT = "repeat"
 """The arm of a ranking asked for a second time: it measures the labeler (``consistency``), not the pool."""
 
 
+ADJUDICATED = "adjudicated"
+"""The arm of a reviewer's final ranking, made with the others' answers in view: one more vote for the
+consensus, and no sign of agreement."""
+
+
 def once(rankings: Iterable[Ranking]) -> list[Ranking]:
     """Without repeats, each of which would count one judgement twice."""
     return [ranking for ranking in rankings if ranking.arm != REPEAT]
+
+
+def independent(rankings: Iterable[Ranking]) -> list[Ranking]:
+    """First judgements made without the others' in view: no repeats, no adjudications."""
+    return [ranking for ranking in rankings if ranking.arm not in (REPEAT, ADJUDICATED)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +225,8 @@ def pair_accuracy(
 def agreement(rankings: Iterable[Ranking], rng: np.random.Generator, draws: int = 1000) -> Agreement:
     """The pool's agreement figures, bootstrapped over the prompts that two labelers ranked.
 
-    Where a labeler ranked a prompt twice the later ranking counts, but for repeats (``Ranking.arm``), which
-    tell of the labeler alone. All figures share the drawn prompts; 100,000 rankings take a few seconds.
+    Where a labeler ranked a prompt twice the later ranking counts; repeats and adjudications
+    (``Ranking.arm``) do not count. All figures share the drawn prompts; 100,000 rankings take a few seconds.
     """
     ballots = _Ballots.of(rankings)
     counts_S3, prompt_S = ballots.pair_counts()
@@ -276,7 +286,7 @@ class _Ballots:
 
     @classmethod
     def of(cls, rankings: Iterable[Ranking]) -> _Ballots:
-        latest = {(r.prompt_id, r.labeler): r for r in once(rankings)}
+        latest = {(r.prompt_id, r.labeler): r for r in independent(rankings)}
         by_prompt: dict[str, list[Ranking]] = {}
         for key in sorted(latest):
             by_prompt.setdefault(key[0], []).append(latest[key])

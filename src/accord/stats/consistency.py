@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from accord.errors import DataError
-from accord.stats.agreement import REPEAT, Figure, agreement, once, tau_b
+from accord.stats.agreement import REPEAT, Figure, agreement, independent, tau_b
 from accord.stats.baselines import borda_count, mean_count
 from accord.stats.intervals import clustered_mean
 from accord.stats.rankings import mid_ranks
@@ -85,7 +85,7 @@ def leave_one_out_tau(
     of the other labelers' rankings. Chance is 0. Intervals resample prompts.
     """
     by_prompt: dict[str, list[Ranking]] = {}
-    for ranking in once(rankings):
+    for ranking in independent(rankings):
         by_prompt.setdefault(ranking.prompt_id, []).append(ranking)
     taus: dict[str, list[tuple[str, float | None]]] = {}
     for prompt in sorted(by_prompt):

@@ -137,7 +137,7 @@ def labeler_rows(
                 reliability if learned else None,
                 position if learned and votes.lead_V[mine_V].any() else None,
                 _agreement_with_others(fitted, k, shared_S, rng) if overlap else None,
-                taus.get(labeler) or Figure(None, why="the labeler gave repeats only"),
+                taus.get(labeler) or Figure(None, why="the labeler gave repeats or final rankings only"),
                 consistency([pair for pair in twice if pair[0].labeler == labeler], apart),
                 float(weight_V[tied_V].sum() / weight_V.sum()) if len(weight_V) else 0.0,
                 sum(len(r.fails) for r in own) / max(1, sum(len(levels(r)) for r in own)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from accord.feedback.consensus import AgreeConfig, Consensus
 from accord.feedback.labeling.items import ordered_pairs
-from accord.feedback.labeling.settle import ADJUDICATED
+from accord.stats.agreement import ADJUDICATED
 from accord.stats.biases import Habits, habits, mean_share
 from accord.stats.consistency import repeats
 from accord.stats.intervals import Interval

@@ -23,8 +23,8 @@ from accord.feedback.labeling.chance import shuffled
 from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.leases import LABEL, SURPLUS, close, end, one
 from accord.feedback.labeling.people import Person
-from accord.feedback.labeling.settle import ADJUDICATED
 from accord.feedback.labeling.webhooks import announce
+from accord.stats.agreement import ADJUDICATED
 from accord.stats.rankings import levels
 from accord.store import facts, tables
 from accord.store import rows as r

@@ -27,8 +27,7 @@ from accord.feedback.labeling.monitor_disputes import (
     reliability_weights,
 )
 from accord.feedback.labeling.monitor_labelers import LabelerLine, labeler_table
-from accord.feedback.labeling.settle import ADJUDICATED
-from accord.stats.agreement import Agreement, Figure, agreement
+from accord.stats.agreement import ADJUDICATED, Agreement, Figure
 from accord.stats.consistency import consistency, repeats
 from accord.stats.intervals import Interval
 from accord.stats.labelers import Standing
@@ -97,9 +96,6 @@ def study(store: Store, config: AgreeConfig, now: float) -> Study:
         return done(trouble=str(error))
     independent = [each for each in rankings if each.arm != ADJUDICATED]
     rng = np.random.default_rng(config.seed)
-    judged = consensus.agreement
-    if len(independent) < len(rankings):
-        judged = agreement(independent, rng, DRAWS)
     with store.database.read() as connection:
         gold = {row["prompt_id"]: row for row in rows.stream(connection, select(t.gold))}
     lines = labeler_table(consensus, rankings, prompts, completions, gold, config)
@@ -107,7 +103,7 @@ def study(store: Store, config: AgreeConfig, now: float) -> Study:
     found = disputes(rankings, consensus, reliability_weights(consensus, config.min_overlap))
     return done(
         consensus=replace(consensus, comparisons=[]),  # 300,000 of a large project; no page shows them
-        agreement=judged,
+        agreement=consensus.agreement,
         repeats=consistency(repeats(independent), rng, DRAWS).exact,
         labelers=lines,
         disputes=[each for each in found if each.prompt_id not in gold],

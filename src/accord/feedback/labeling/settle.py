@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, select
 
+from accord.stats.agreement import ADJUDICATED
 from accord.stats.fitting import assume
 from accord.stats.rankings import levels, ranking_table
 from accord.store import facts, tables
@@ -23,8 +24,6 @@ from accord.types import Ranking
 
 RELIABILITY = 3.0
 """Of a labeler of whom nothing is known yet: two who agree on four completions leave 0.82, one alone 0.74."""
-ADJUDICATED = "adjudicated"
-"""The arm of a reviewer's final ranking."""
 TIE = 0.5
 """Tie propensity nu: one pair of equals in five is called a tie."""
 

@@ -47,11 +47,7 @@ class Labeler:
         fails, worth = [], {}
         for place, i in enumerate(order):
             noticed = rng.random() < self.attention
-            if (
-                noticed
-                and must_fail(scores[i]) != self.adversarial
-                and (not self.adversarial or place % 4 == 0)
-            ):
+            if noticed and must_fail(scores[i]):
                 fails.append(ids[i])
             else:
                 worth[ids[i]] = self._perceive(scores[i], completions[i].text, place, len(order), rng)

@@ -167,6 +167,19 @@ def test_agree_gives_every_figure_or_the_reason_why_not(run, workspace, tmp_path
     assert "dropped.margin 0" in shown
 
 
+def test_samples_that_coincide_are_not_drawn_again(run, workspace, tmp_path, tiny):
+    w = ("-w", workspace, "--json")
+    run("import", tmp_path / "prompts.jsonl", *w)
+    # top-k 1 leaves no choice: the three samples of a prompt are one text
+    argv = ("sample", "--model", tiny, "--n", 3, "--max-new-tokens", 4, "--top-k", 1, *w)
+    assert figures(run(*argv)[1])["completions"] == 8
+    again = figures(run(*argv)[1])
+    assert (again["completions"], again["tokens"]) == (0, 0)
+    more = figures(run(*argv[:4], 5, *argv[5:])[1])
+    assert more["tokens"] > 0
+    assert more["completions"] == 0, "drawn, and nothing new"
+
+
 def test_errors_name_value_and_remedy(run, workspace, tmp_path, tiny):
     w = ("-w", workspace)
     run("import", tmp_path / "prompts.jsonl", *w)

@@ -74,6 +74,7 @@ def test_proxy_against_gold(reward: float, gold: float, expected: set[Rule]) -> 
 
 def test_the_proxy_may_be_the_criterion() -> None:
     assert rules(row("gold", 0.5, 0.4, kind=Kind.SCORER), proxy="gold") == set()
+    assert rules(row("gold", 0.5, 0.6, kind=Kind.SCORER), proxy="gold") == {Rule.OWN_JUDGE}
 
 
 def test_fluency() -> None:

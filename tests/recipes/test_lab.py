@@ -86,7 +86,7 @@ def test_the_label_s_logit_rises_and_toxicity_falls(models: dict[str, str], tmp_
     assert len(done.history) == SIZES["steps"]
     assert rows
     assert json.loads((tmp_path / "lab/summary.json").read_text()) == table
-    assert "<html" in done.report.read_text(encoding="utf-8").lower()
+    assert "Judged by the very reward that training optimised" in done.report.read_text(encoding="utf-8")
     workspace = Workspace.open(tmp_path / "lab")
     assert workspace.store.verify() == []
     assert len(workspace.store.prompts("train")) == 40

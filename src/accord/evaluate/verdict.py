@@ -27,6 +27,7 @@ class Rule(StrEnum):
     HACKING = "reward hacking"
     NOT_CARRIED = "reward did not carry over"
     REWARD_FELL = "reward fell"
+    OWN_JUDGE = "its own judge"
     FLUENCY = "fluency"
     PART_FELL = "part fell"
     LONGER = "longer"
@@ -59,7 +60,7 @@ class VerdictConfig(Config):
     """Thresholds of :func:`verdict`."""
 
     proxy: str = ""
-    """The scorer that training optimised, where it is not the criterion (a reward model beside gold)."""
+    """The scorer that training optimised; better not the criterion (a reward model beside gold)."""
     fluency: str = ""
     """The row that measures fluency, such as ``gold.fluent``; empty where none does."""
     fluency_drop: float = Field(default=0.02, ge=0)
@@ -82,6 +83,12 @@ class VerdictConfig(Config):
     """Words for the evaluation's row names."""
 
 
+OWN_JUDGE = (
+    "Judged by the very reward that training optimised, which can rise while the answers get worse. Have "
+    "people, or a scorer that training never saw, judge both sides before you trust it."
+)
+
+
 def verdict(evaluation: Evaluation, config: VerdictConfig | None = None) -> Verdict:
     """Judge an evaluation by its criterion, then list every concern.
 
@@ -90,9 +97,9 @@ def verdict(evaluation: Evaluation, config: VerdictConfig | None = None) -> Verd
     ``min_prompts`` prompts.
 
     Concerns: the proxy measurably rose while the criterion measurably fell (likely reward hacking) or
-    did not measurably change; the proxy itself fell; fluency, length, truncation, emptiness,
-    repetition or diversity crossed its threshold; a part of the criterion measurably fell; too few
-    prompts. Raises :class:`DataError` where ``proxy`` or ``fluency`` names no row.
+    did not measurably change; the proxy itself fell; the proxy is the criterion and rose; fluency, length,
+    truncation, emptiness, repetition or diversity crossed its threshold; a part of the criterion measurably
+    fell; too few prompts. Raises :class:`DataError` where ``proxy`` or ``fluency`` names no row.
     """
     config = config or VerdictConfig()
     main = evaluation.row(evaluation.criterion)
@@ -146,8 +153,10 @@ def _few(evaluation: Evaluation, config: VerdictConfig) -> list[Concern]:
 
 
 def _proxy(evaluation: Evaluation, outcome: Outcome, config: VerdictConfig) -> list[Concern]:
-    if not config.proxy or config.proxy == evaluation.criterion:
+    if not config.proxy:
         return []
+    if config.proxy == evaluation.criterion:
+        return [Concern(Rule.OWN_JUDGE, OWN_JUDGE)] if outcome is Outcome.IMPROVED else []
     proxy = _outcome(evaluation.row(config.proxy), evaluation, config)
     name, main = _label(config.proxy, config), _label(evaluation.criterion, config)
     if proxy is Outcome.WORSE:

@@ -77,7 +77,10 @@ def workspace_report(
     """
     made_from = _made_from(workspace, run)
     latest = {kind: made_from.get(kind) for kind in ("agree", "reward", "align")}
-    proxy = "reward" if evaluation.criterion != "reward" else ""
+    align = latest["align"]
+    # an alignment's inputs are its model, its prompts, and what its reward is made of
+    optimised = align is not None and bool(set(align.inputs[2:]) & set(run.inputs))
+    proxy = "reward" if optimised or evaluation.criterion != "reward" else ""
     data = ReportData(
         title=title,
         verdict=verdict(evaluation, VerdictConfig(proxy=proxy, fluency=fluency, labels=labels or {})),

@@ -116,15 +116,23 @@ def sample(workspace: Workspace, config: SampleConfig, *, progress: Progress = l
     prompts, n = prompts_of(workspace, config.split)[: config.limit], config.n
     engine = Engine(config.load(), config)
     made_by = (*engine.hashes, config.seed, engine.settings)
+    asked = [
+        run.config["n"]
+        for run in store.runs("sample")
+        if run.inputs[:1] == (made_by[0],) and run.config["seed"] == config.seed
+    ]
+    # a prompt's samples are stored together; where they coincide, fewer than n are there and no more to come
+    enough = 1 if asked and min(asked) >= n else n
     with recorded(workspace, "sample", config.model_dump(mode="json"), [made_by[0]]) as record:
         known = store.completions([prompt.id for prompt in prompts])
-        todo = [p for p in prompts if _count_from(known[p.id], made_by) < n]
+        todo = [p for p in prompts if _count_from(known[p.id], made_by) < enough]
         done = stored = tokens = 0
         for at in range(0, len(todo), CHUNK):
             part = todo[at : at + CHUNK]
             groups = engine.sample(part, n)
             ids = store.add_groups(list(zip(part, groups, strict=True)))
-            stored += sum(len(set(group)) for group in ids)  # equal samples of a prompt are one record
+            for prompt, group in zip(part, ids, strict=True):  # equal samples of a prompt are one record
+                stored += len(set(group) - {completion.id for completion in known[prompt.id]})
             done += len(part)
             tokens += sum(len(c.ids) for group in groups for c in group)
             progress({"step": done, "steps": len(todo), "completions": stored, "tokens": tokens})

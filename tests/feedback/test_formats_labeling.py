@@ -68,6 +68,33 @@ def test_a_workspace_takes_the_log_whole(tmp_path: Path) -> None:
     assert second.store.verify() == []
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_rankings_keep_what_is_a_repeat_and_what_an_adjudication(tmp_path: Path, suffix: str) -> None:
+    first = Workspace.create(tmp_path / "first")
+    first.store.add_groups([(P, [A, B])])
+    final = Ranking(P.id, "rita", (("a", "b"),), (), ("a", "b"), "kind", arm="adjudicated", id="r4")
+    first.store.add_rankings([ASKED, AGAIN, PLAIN, final])
+    before, judged = agree(first, AgreeConfig())
+    file = str(tmp_path / f"rankings.{suffix}")
+    export_feedback(first, file, "rankings")
+    second = Workspace.create(tmp_path / "second")
+    import_feedback(second, file)
+    assert list(second.store.rankings()) == [ASKED, AGAIN, PLAIN, final]
+    after, judged_again = agree(second, AgreeConfig())
+    assert (after.metrics["rankings"], after.metrics["repeats"]) == (3, 1)
+    assert after.metrics["alpha"] == before.metrics["alpha"]
+    assert judged_again.comparisons == judged.comparisons
+    import_feedback(first, file)
+    assert len(list(first.store.rankings())) == 4, "what is stored already is not stored again"
+
+
+def test_a_strength_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    row = {"prompt": "q", "completions": ["a", "b"], "tiers": [[0], [1]], "strength": "much"}
+    (tmp_path / "r.jsonl").write_text(json.dumps(row))
+    with pytest.raises(DataError, match="column 'strength' is 'much', not a number"):
+        read_feedback(tmp_path / "r.jsonl")
+
+
 def test_a_repeat_counts_once_in_pairs_and_consensus(tmp_path: Path) -> None:
     written = write_feedback(tmp_path / "pairs.jsonl", "trl-preference", GIVEN)
     assert written.rows == 2

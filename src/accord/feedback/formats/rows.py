@@ -13,7 +13,7 @@ from typing import Any
 from accord.errors import DataError
 from accord.feedback.formats.gather import ANONYMOUS, Collector, Format, clip
 from accord.feedback.formats.transcript import parse_prompt, shared_length, split_pair
-from accord.types import Comparison, Message, Ranking, Thumb
+from accord.types import LATER, Comparison, Message, Ranking, Thumb
 
 Row = Mapping[str, Any]
 ROLES = ("system", "user", "assistant")
@@ -21,7 +21,7 @@ SOURCES = ("human", "simulated", "constitution", "served")
 _MISSING = object()
 
 _LISTS = {"completions", "completion_ids", "tiers", "fails", "shown", "rank", "labelers"}
-_NUMBERS = {"p_chosen", "n_labelers", "seconds"}
+_NUMBERS = {"p_chosen", "n_labelers", "seconds", "strength"}
 _TEXTS = {"prompt", "input", "chosen", "rejected", "completion"}
 _PAIR = {"chosen", "rejected", "prompt_id", "p_chosen", "n_labelers", "labelers", "labeler", "source"}
 
@@ -33,7 +33,7 @@ KNOWN: dict[Format, set[str]] = {
     Format.OPENRLHF: {"input"} | _PAIR,
     Format.HH: {"prompt"} | _PAIR,
     Format.RANKINGS: {"prompt", "prompt_id", "labeler", "source", "criterion", "guidelines", "seconds"}
-    | {"note", "id", "supersedes"}
+    | {"note", "id", "supersedes", *LATER}
     | (_LISTS - {"labelers"}),
 }
 """The columns each format takes; others are counted in the notes."""
@@ -147,9 +147,7 @@ def read_ranking(row: Row, into: Collector, format: Format) -> None:
     if not (tiers or fails or row.get("labeler")):
         into.notes["tasks nobody has filled in"] += 1
         return
-    seconds = row.get("seconds")
-    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
-        raise DataError(f"column 'seconds' is {clip(seconds)}, not a number")
+    seconds, strength = (_number(row, column) for column in ("seconds", "strength"))
     prompt = into.prompt_of(messages, _optional(row, "prompt_id"))
     completions = into.completions_of(prompt, texts, ids)
     into.rankings.append(
@@ -166,6 +164,10 @@ def read_ranking(row: Row, into: Collector, format: Format) -> None:
             source=_source(row, into, format),
             supersedes=_optional(row, "supersedes") or None,
             id=_optional(row, "id"),
+            protocol=_optional(row, "protocol") or LATER["protocol"],
+            strength=strength,
+            arm=_optional(row, "arm"),
+            assignment=_optional(row, "assignment"),
         )
     )
 
@@ -322,6 +324,13 @@ def _text(row: Row, column: str) -> str:
 def _optional(row: Row, column: str) -> str:
     value = row.get(column)
     return _text({column: str(value)}, column) if value is not None else ""
+
+
+def _number(row: Row, column: str) -> float | None:
+    value = row.get(column)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise DataError(f"column {column!r} is {clip(value)}, not a number")
+    return value
 
 
 def _labeler(row: Row) -> str:

@@ -18,7 +18,7 @@ from accord.feedback.formats.transcript import write_pair
 from accord.stats.agreement import once
 from accord.store.lineage import Status
 from accord.store.store import Store
-from accord.types import Comparison, Completion, Prompt, Ranking, Thumb
+from accord.types import LATER, Comparison, Completion, Prompt, Ranking, Thumb
 
 Row = dict[str, Any]
 
@@ -269,6 +269,7 @@ def _ranking_rows(texts: _Texts, rankings: Sequence[Ranking]) -> Iterator[Row]:
             "source": ranking.source,
             "id": ranking.id,
             "supersedes": ranking.supersedes,
+            **{name: getattr(ranking, name) for name in LATER},
         }
 
 

@@ -1,9 +1,10 @@
-"""Adaptive overlap against fixed overlap, on simulated pools with planted truth.
+"""Adaptive overlap against fixed overlap, on simulated pools with planted truth and on a crowd's ballots.
 
 The rule is the labelling app's own (``accord.feedback.labeling.settle``): two labelers rank a prompt, and
 another is asked, up to five, while some pair of its completions has a consensus below ``certain``. Fixed
 overlap asks three of every prompt. Two questions: labels for the same accuracy of the consensus on the same
-prompts, and labels for the same accuracy of a reward model, where what is saved goes to more prompts.
+prompts, and labels for the same accuracy of a reward model, where what is saved goes to more prompts. The
+crowd (MTurk workers who counted dots or judged puzzles, true order known) answers the first.
 
 Legend: P prompts, N completions of a prompt, K labelers.
 """
@@ -13,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from _figures import ratio, t_interval, words
+from _people_data import mturk
 from _real_models import say
 from accord.feedback.active import Array, Pool, Votes, fit, pool
 from accord.feedback.active_savings import foreseen, labels_needed
@@ -45,7 +48,8 @@ WIDTH = 16
 class Planted:
     """Prompts with their true rewards, and five labelers' rankings of each in the order they came."""
 
-    pool: Pool
+    pool: Pool | None
+    """Features; ``None`` where the completions have no texts."""
     reward_PN: Array
     rankings: tuple[tuple[Ranking, ...], ...]
     sure_PK: Array
@@ -68,6 +72,31 @@ def planted(seed: int, prompts: int) -> Planted:
         rankings.append(tuple(group))
         sure.append([least_certain(group[:k], [f"c{i}" for i in range(N)], Trust()) for k in (2, 3, 4)])
     return Planted(made, reward_PN, tuple(rankings), np.array(sure))
+
+
+def crowd(data: Path, seed: int, prompts: int) -> Planted:
+    """Real ballots: each of the eight tasks many times, five ballots a time, none used twice.
+
+    The ballots have no names; each gets one of twelve at random.
+    """
+    rng = np.random.default_rng([906, seed])
+    found = mturk(data)
+    times = prompts // len(found.ballots)
+    rankings, reward, sure = [], [], []
+    for task, ballots in found.ballots.items():
+        names = sorted(found.truth[task])
+        number = {name: f"c{i}" for i, name in enumerate(names)}
+        for at in rng.permutation(len(ballots))[: times * MOST].reshape(times, MOST).tolist():
+            prompt = f"p{len(rankings)}"
+            workers = rng.choice(LABELERS, MOST, replace=False)
+            group = tuple(
+                Ranking(prompt, f"w{k}", tuple((number[name],) for name in ballots[i]))
+                for k, i in zip(workers, at, strict=True)
+            )
+            rankings.append(group)
+            reward.append([found.truth[task][name] for name in names])
+            sure.append([least_certain(group[:k], list(number.values()), Trust()) for k in (2, 3, 4)])
+    return Planted(None, np.array(reward), tuple(rankings), np.array(sure))
 
 
 def asked(world: Planted, certain: float) -> np.ndarray:
@@ -142,6 +171,7 @@ def _model(world: Planted, overlap_P: np.ndarray, train: int) -> float:
     rows = [(*key, p) for key, p in consensus(world, overlap_P).items()]
     n_V, a_V, b_V, p_V = np.array(rows).T
     said = Votes(n_V.astype(int), a_V.astype(int), b_V.astype(int), p_V, np.full(len(rows), np.sqrt(2 / N)))
+    assert world.pool is not None
     w_D = fit(world.pool, said).mean_D
     held = np.arange(train, len(world.rankings))
     first, second = np.tile(np.array(list(combinations(range(N), 2))), (len(held), 1)).T
@@ -151,8 +181,8 @@ def _model(world: Planted, overlap_P: np.ndarray, train: int) -> float:
     return float(foreseen(world.pool, truth, w_D)[held].mean())
 
 
-def overlap(seeds: Sequence[int], quick: bool) -> dict[str, Any]:
-    """Both questions over the seeds, with 95 % t-intervals."""
+def overlap(seeds: Sequence[int], quick: bool, data: Path) -> dict[str, Any]:
+    """Both questions over the seeds, with 95 % t-intervals; the crowd's part where ``data`` is."""
     prompts, held = (40, 20) if quick else (300, 150)
     budgets = [30, 60] if quick else [60, 90, 120, 180, 240, 300]
     worlds = [planted(seed, prompts + held) for seed in seeds]
@@ -165,6 +195,9 @@ def overlap(seeds: Sequence[int], quick: bool) -> dict[str, Any]:
         "certain": SHIPPED.certain,
         "same_consensus": {key: t_interval([each[key] for each in found]) for key in found[0]},
     }
+    if data.is_dir():
+        found = [same_consensus(crowd(data, seed, 80 if quick else 800)) for seed in seeds]
+        out["crowd"] = {key: t_interval([each[key] for each in found]) for key in found[0]}
     curves = [same_model(world, prompts, budgets) for world in worlds]
     models = {name: np.array([each[name] for each in curves]) for name in curves[0]}
     out["same_model"] = {"labels": budgets, "end": budgets[-2]}
@@ -179,9 +212,9 @@ def overlap(seeds: Sequence[int], quick: bool) -> dict[str, Any]:
 
 
 def _tell(out: dict[str, Any]) -> None:
-    c = out["same_consensus"]
-    for key, figures in c.items():
-        say(f"  overlap consensus {key:<17} {words(figures, 3)}")
+    for whose in ("same_consensus", "crowd"):
+        for key, figures in out.get(whose, {}).items():
+            say(f"  overlap {whose:<14} {key:<17} {words(figures, 3)}")
     for name in ("fixed_1", "fixed_3", "adaptive"):
         row = out["same_model"][name]
         say(f"  overlap model {name:<9} {row['accuracy']}  ratio {words(row['ratio_at_end'])}")

@@ -61,7 +61,7 @@ def main() -> None:
     for name in (given.only,) if given.only else ("even", "uneven", "tulu", "hh", "overlap"):
         clock = time.process_time()
         if name == "overlap":
-            result[name] = overlap(seeds, given.quick)
+            result[name] = overlap(seeds, given.quick, given.data)
         elif name in ("even", "uneven"):
             budget = Budget(20, 20, 60) if given.quick else Budget(50, 25, 400)
             result[name] = compare(

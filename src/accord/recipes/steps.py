@@ -81,7 +81,7 @@ class AlignStepConfig(AlignConfig, ModelConfig):
     a composition of several."""
     label: str | None = None
     """The label of a ready-made classifier that is the reward..."""
-    label_value: Value = Value.LOG_ODDS
+    label_value: Literal["log-odds", "logit"] = "log-odds"
     """...by its log-odds, or by its raw logit."""
     split: str | None = None
     """Only the prompts of this split."""
@@ -96,7 +96,7 @@ class EvaluateStepConfig(EvaluateConfig, ModelConfig):
     """The scorer beside any others: as for `accord align`."""
     label: str | None = None
     """The label of a ready-made classifier..."""
-    label_value: Value = Value.LOG_ODDS
+    label_value: Literal["log-odds", "logit"] = "log-odds"
     """...by its log-odds, or by its raw logit."""
     split: str | None = None
     """Only the prompts of this split (hold some out of training: import them with --split holdout)."""
@@ -328,7 +328,7 @@ def scorer_of(
     workspace: Workspace,
     name: str,
     label: str | None = None,
-    value: Value = Value.LOG_ODDS,
+    value: Value | str = Value.LOG_ODDS,
     begun: Sequence[str] = (),
 ) -> tuple[Scorer, list[str]]:
     """A scorer by name, and the ids of what it came from.

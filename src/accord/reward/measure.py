@@ -16,6 +16,7 @@ from accord.lm.classifier import SequenceClassifier
 from accord.reward.data import Lost, OverLong, PromptGroup
 from accord.reward.loss import Objective
 from accord.reward.model import RewardModel, one_number
+from accord.stats.calibration import log_loss
 from accord.stats.intervals import Interval, clustered_mean
 from accord.stats.label_noise import flip_rate
 
@@ -143,8 +144,7 @@ def measure(classifier: SequenceClassifier, groups: Sequence[PromptGroup]) -> Me
 
 def cross_entropy(log_odds: ArrayLike, p: ArrayLike) -> float:
     """Mean of -[p log sigma(x) + (1 - p) log sigma(-x)] in nats; NaN where there is nothing."""
-    x, p = np.asarray(log_odds, np.float64), np.asarray(p, np.float64)
-    return float((p * np.logaddexp(0, -x) + (1 - p) * np.logaddexp(0, x)).mean()) if len(x) else math.nan
+    return log_loss(log_odds, p) if len(np.asarray(p)) else math.nan
 
 
 def held_out_loss(measured: Measured, objective: Objective, groups: Sequence[PromptGroup]) -> float:

@@ -34,6 +34,9 @@ from accord.types import Anchor, Comparison
 SCALARS_RATE = 0.02
 """Peak rate of the few numbers learned beside the weights (a, b, nu), which start near where they end."""
 
+MOMENTS = 2048
+"""Training completions, evenly spread, whose mean and deviation are taken (to about 2 %)."""
+
 
 class RewardConfig(Config):
     """How a reward model is trained."""
@@ -58,13 +61,14 @@ class RewardConfig(Config):
     """AdamW's decoupled weight decay."""
     centering: float = Field(0.01, ge=0)
     """Weight of the pull of a pair's mean reward to zero."""
-    anchor_weight: float = Field(1.0, ge=0)
-    """Weight of the anchors (FAIL or not, thumbs) beside the comparisons; 0 leaves them out."""
+    anchor_weight: float = Field(0.1, ge=0)
+    """Weight of the anchors (FAIL or not, thumbs) beside the comparisons; 0 leaves them out. Small: a reward
+    that is mostly FAIL or not has little scale left for what is better among the acceptable."""
     ties: Literal["half", "davidson"] = "half"
     """A label of 1/2 is half a win for either; or a vote "equal" in Davidson's model, with nu learned."""
     source_weights: dict[str, float] = Field(default_factory=dict)
     """How much a source's judgements count, by its name; 1 where it is not named."""
-    over_long: OverLong = OverLong.CUT
+    over_long: Literal["cut", "refuse", "leave_out"] = "cut"
     """Inputs beyond the context: cut (first the prompt's beginning), refuse, or leave_out; counted all."""
     holdout: float = Field(0.1, gt=0, lt=1)
     """Share of prompts kept for validation."""
@@ -113,7 +117,7 @@ def train(
         classifier,
         anchors=anchors,
         source_weights=config.source_weights,
-        over_long=config.over_long,
+        over_long=OverLong(config.over_long),
     )
     train_groups, held = split_by_prompt(groups, config.holdout, config.seed)
     objective = Objective(
@@ -257,7 +261,9 @@ def _standardised(
     classifier: SequenceClassifier, objective: Objective, groups: Sequence[PromptGroup]
 ) -> RewardModel:
     """The reward model whose zero the anchors fix, where they do, and else the mean of the training texts."""
-    rewards_N = one_number(classifier.score_inputs([x for g in groups for x in g.inputs]))
+    inputs = [x for g in groups for x in g.inputs]
+    inputs = inputs[:: -(-len(inputs) // MOMENTS)]
+    rewards_N = one_number(classifier.score_inputs(inputs))
     mean, std = float(rewards_N.mean()), max(float(rewards_N.std()), 1e-6)
     if not objective.anchored:
         return RewardModel(classifier, mean, std)

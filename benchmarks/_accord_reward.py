@@ -1,0 +1,57 @@
+"""accord's half of reward_vs_trl.py: steps of reward.train.train as a user runs it, all weights training.
+
+One prompt is held out and scored after the last step, outside of the clock.
+"""
+
+from transformers import LlamaForSequenceClassification
+
+from _ppo_sizes import OUTSIDE, llama, now, tokenizer
+from _reward_sizes import (
+    CENTERING,
+    LEARNING_RATE,
+    PAIRS,
+    PROMPTS_A_STEP,
+    SIZES,
+    arguments,
+    rankings,
+    report,
+)
+from accord.lm.classifier import SequenceClassifier
+from accord.lm.render import Template
+from accord.reward.train import RewardConfig, train
+from accord.types import Comparison, Completion, Prompt
+
+
+def main():
+    given = arguments()
+    steps = given.warmup + given.steps + 1  # the last one is followed by the held-out prompt
+    count = steps * PROMPTS_A_STEP + 1
+    net = LlamaForSequenceClassification(llama(num_labels=1, vocab_size=OUTSIDE + 1, pad_token_id=OUTSIDE,
+                                               **SIZES[given.size]))  # fmt: skip
+    classifier = SequenceClassifier(net, tokenizer(), "random", template=Template.PLAIN)
+    comparisons = []
+    for ids, completions in rankings(count):
+        prompt = Prompt.from_text(words(ids))
+        ranked = [Completion(words(each)) for each in completions]
+        comparisons += [Comparison(prompt, ranked[i], ranked[j]) for i, j in PAIRS]
+    config = RewardConfig(
+        batch_prompts=PROMPTS_A_STEP,
+        micro_rows=given.rows,
+        learning_rate=LEARNING_RATE,
+        centering=CENTERING,
+        evaluations=1,
+        holdout=1 / count,
+    )
+    marks = [now()]
+    train(comparisons, classifier, config, lambda _: marks.append(now()))
+    assert len(marks) == steps + 1
+    report(marks[:-1], given.warmup)
+
+
+def words(ids):
+    """Token ids as the text that the tokenizer reads them from."""
+    return " ".join(f"w{i}" for i in ids)
+
+
+if __name__ == "__main__":
+    main()

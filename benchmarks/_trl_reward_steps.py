@@ -1,0 +1,83 @@
+"""The peer's half of reward_vs_trl.py: TRL 1.12's RewardTrainer, run by .venv-trl's python.
+
+Set in its favour where a setting costs time and changes nothing here: no gradient checkpointing, no saving,
+no logging, no tracking, pairs already tokenised. The pairs of a prompt stand beside each other in a step, as
+many as accord's step has.
+"""
+
+import os
+import tempfile
+
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+
+from datasets import Dataset
+from transformers import LlamaForSequenceClassification, TrainerCallback
+from trl import RewardConfig, RewardTrainer
+
+from _ppo_sizes import OUTSIDE, llama, now, tokenizer
+from _reward_sizes import (
+    CENTERING,
+    LEARNING_RATE,
+    PAIRS,
+    PROMPTS_A_STEP,
+    SIZES,
+    arguments,
+    rankings,
+    report,
+)
+
+
+class Clock(TrainerCallback):
+    """The time of every step's end."""
+
+    def __init__(self):
+        self.marks = []
+
+    def on_train_begin(self, *args, **kwargs):
+        self.marks.append(now())
+
+    def on_step_end(self, *args, **kwargs):
+        self.marks.append(now())
+
+
+def main():
+    given = arguments()
+    steps, pairs = given.warmup + given.steps, PROMPTS_A_STEP * len(PAIRS)
+    small = min(pairs, given.rows // 2)
+    rows = [
+        {"chosen_ids": [*prompt, *ranked[i], OUTSIDE], "rejected_ids": [*prompt, *ranked[j], OUTSIDE]}
+        for prompt, ranked in rankings(steps * PROMPTS_A_STEP)
+        for i, j in PAIRS
+    ]
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        RewardTrainer(
+            model=LlamaForSequenceClassification(
+                llama(num_labels=1, vocab_size=OUTSIDE + 1, pad_token_id=OUTSIDE, **SIZES[given.size])
+            ),
+            args=RewardConfig(
+                output_dir=folder,
+                num_train_epochs=1,
+                per_device_train_batch_size=small,
+                gradient_accumulation_steps=pairs // small,
+                learning_rate=LEARNING_RATE,
+                center_rewards_coefficient=CENTERING,
+                max_length=256,
+                bf16=False,
+                gradient_checkpointing=False,
+                use_cpu=True,
+                report_to=[],
+                save_strategy="no",
+                logging_strategy="no",
+                disable_tqdm=True,
+            ),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer(),
+            callbacks=[clock],
+        ).train()
+    assert len(clock.marks) == steps + 1
+    report(clock.marks, given.warmup)
+
+
+if __name__ == "__main__":
+    main()

@@ -324,11 +324,11 @@ def sample(argv: Sequence[str]) -> Verb:
 
 def reward(argv: Sequence[str]) -> Verb:
     """Train a reward model on the latest comparisons."""
+    from accord.recipes.ensembles import RewardStepConfig
     from accord.recipes.steps import reward as run
-    from accord.reward.train import RewardConfig
 
     def verb(
-        config: Flat[RewardConfig] = _defaults(argv, "reward", RewardConfig),
+        config: Flat[RewardStepConfig] = _defaults(argv, "reward", RewardStepConfig),
         workspace: Folder = HERE,
         json: bool = False,
     ) -> int:
@@ -517,11 +517,11 @@ def _step_configs() -> dict[str, type[Config]]:
     from accord.feedback.consensus import AgreeConfig
     from accord.feedback.labeling.config import LabelConfig
     from accord.recipes.choose import ChooseConfig
+    from accord.recipes.ensembles import RewardStepConfig
     from accord.recipes.steps import AlignStepConfig, EvaluateStepConfig, SampleConfig
     from accord.recipes.study import StudyConfig
-    from accord.reward.train import RewardConfig
 
-    return {"sample": SampleConfig, "label": LabelConfig, "agree": AgreeConfig, "reward": RewardConfig,
+    return {"sample": SampleConfig, "label": LabelConfig, "agree": AgreeConfig, "reward": RewardStepConfig,
             "study": StudyConfig, "align": AlignStepConfig, "evaluate": EvaluateStepConfig,
             "choose": ChooseConfig}  # fmt: skip
 

@@ -10,10 +10,15 @@ from accord.lm.classifier import SequenceClassifier
 from accord.lm.tiny import write_tiny
 from accord.recipes import ensembles
 from accord.recipes.ensembles import RewardStepConfig, with_members
+from accord.recipes.steps import reward, scorer_of
 from accord.reward.ensemble import Ensemble, Rule
 from accord.reward.heads import Heads
-from accord.reward.train import train
+from accord.reward.model import RewardModel
+from accord.reward.saved import one_model
+from accord.reward.train import RewardConfig, train
+from accord.store.lineage import Status
 from accord.types import Anchor, Comparison, Completion, Prompt
+from accord.workspace import Workspace
 
 PROMPTS = [Prompt.from_text(f"question {i}") for i in range(16)]
 PAIRS = [Comparison(p, Completion(f"good {i}"), Completion(f"bad {i}")) for i, p in enumerate(PROMPTS)]
@@ -69,3 +74,31 @@ def test_no_member_learns_what_was_held_out(base: str, monkeypatch: pytest.Monke
     with_members(first(config), PAIRS, anchors, config, held_out=held)
     assert len(seen) == 2
     assert not set.union(*seen) & {p.text for p in PROMPTS[:6]}
+
+
+def test_the_step_saves_an_ensemble_that_other_steps_load(tmp_path: Path, base: str) -> None:
+    workspace = Workspace.create(tmp_path / "work")
+    run = workspace.store.start_run("import", {})
+    workspace.store.add_prompts(PROMPTS)
+    workspace.store.add_groups([(c.prompt, [c.chosen, c.rejected]) for c in PAIRS])
+    known = workspace.store.completions()
+    found = {p.id: {c.text: c for c in known[p.id]} for p in PROMPTS}
+    pairs = [
+        Comparison(c.prompt, found[c.prompt.id][c.chosen.text], found[c.prompt.id][c.rejected.text])
+        for c in PAIRS
+    ]
+    workspace.store.add_comparisons(pairs, run.id)
+    workspace.store.finish_run(run.id, Status.DONE, {})
+    plain, _, one = reward(workspace, RewardConfig(base=base))
+    assert isinstance(one, RewardModel)
+    for member, kind in (("model", Ensemble), ("head", Heads)):
+        config = RewardStepConfig(base=base, members=2, member=member)
+        done, report, model = reward(workspace, config)
+        scorer, made_from = scorer_of(workspace, "reward")
+        assert type(scorer) is type(model) is kind
+        assert scorer.score(*GROUP) == model.score(*GROUP)
+        assert made_from == [done.metrics["artefact"]]
+        assert (plain.metrics["members"], done.metrics["members"]) == (1, 2)
+        assert done.config["combine"] == "variance"
+        assert report.accuracy is not None
+        assert one_model(scorer).score(*GROUP) == one.score(*GROUP)

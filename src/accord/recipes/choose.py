@@ -21,6 +21,7 @@ from accord.lm.features import features
 from accord.recipes.record import Progress, recorded
 from accord.recipes.steps import scorer_of
 from accord.reward.model import SETTINGS, RewardModel
+from accord.reward.saved import Reward, one_model
 from accord.stats.rankings import levels
 from accord.store import state
 from accord.store.lineage import Run
@@ -147,8 +148,8 @@ def _reader(workspace: Workspace, name: str) -> tuple[SequenceClassifier, list[s
     """The model whose features are used, and the ids of what it came from."""
     if name in ("", "reward"):
         scorer, made_from = scorer_of(workspace, "reward")
-        assert isinstance(scorer, RewardModel)
-        return scorer.classifier, made_from
+        assert isinstance(scorer, Reward)
+        return one_model(scorer).classifier, made_from
     if (Path(name) / SETTINGS).exists():
         classifier = RewardModel.load(name).classifier
     else:

@@ -24,7 +24,7 @@ class RewardStepConfig(RewardConfig):
     """Reward models that score together; the first learns every prompt, the others prompts drawn anew."""
     member: Literal["model", "head"] = "model"
     """What a member is: a model of its own, or a head on one trunk, all as cheap as one model."""
-    combine: Rule = Rule.VARIANCE
+    combine: Literal["mean", "variance", "worst"] = "variance"
     """Of several: their mean, mean - caution x variance, or the worst."""
     caution: float = Field(CAUTION, ge=0)
     """How much the members' variance takes away."""
@@ -48,7 +48,7 @@ def with_members(
         return model
     comparisons = [c for c in comparisons if c.prompt.id not in held_out]
     anchors = [a for a in anchors if a.prompt.id not in held_out]
-    rule, caution = config.combine, config.caution
+    rule, caution = Rule(config.combine), config.caution
     if config.member == "head":
         rng = np.random.default_rng(config.seed)
         return Heads.fit(model, comparisons, config.members, rng, rule=rule, caution=caution)

@@ -28,11 +28,12 @@ from accord.lm.render import Template
 from accord.lm.score import completion_kl
 from accord.recipes.anchors import anchors_of
 from accord.recipes.composition import SUFFIX, read_composition
+from accord.recipes.ensembles import RewardStepConfig, with_members
 from accord.recipes.record import Progress, comparisons_of, prompts_of, recorded
 from accord.recipes.reward_report import STUDY, headlines, held_out_study
 from accord.reward.classifier import ClassifierReward, Value
 from accord.reward.measure import RewardReport
-from accord.reward.model import RewardModel
+from accord.reward.saved import Reward, load_reward
 from accord.reward.train import RewardConfig
 from accord.reward.train import train as train_reward
 from accord.store.lineage import Run, Status
@@ -152,10 +153,12 @@ def reward(
     *,
     gold: Scorer | None = None,
     progress: Progress = lambda _: None,
-) -> tuple[Run, RewardReport, RewardModel]:
+) -> tuple[Run, RewardReport, Reward]:
     """Train a reward model on the latest comparisons, FAILs and thumbs; it is saved under ``models/``.
 
-    Its report (``study.json``) is of prompts it held out, and of ``gold`` where a world knows the truth.
+    A ``RewardStepConfig`` may ask for several that score together; the report of training is then the first
+    one's, which learns every prompt but those held out. ``study.json`` is of what is saved, on prompts held
+    out by all, and of ``gold`` where a world knows the truth.
 
     Raises:
         ConfigError: no base model is named.
@@ -172,11 +175,13 @@ def reward(
     sources = list(
         dict.fromkeys([*sources, *anchored, digest([[a.completion.id, a.p_good] for a in anchors])])
     )
-    with recorded(workspace, "reward", config.model_dump(mode="json"), sources) as record:
+    step = RewardStepConfig.model_validate(config.model_dump())
+    with recorded(workspace, "reward", step.model_dump(mode="json"), sources) as record:
         classifier = SequenceClassifier.load(
             config.base, labels=config.labels, max_length=config.max_length, template=config.template
         )
-        model, report = train_reward(comparisons, classifier, config, progress, anchors)
+        first, report = train_reward(comparisons, classifier, config, progress, anchors)
+        model = with_members(first, comparisons, anchors, step, held_out=report.held_out, progress=progress)
         path = workspace.models / record.run.id
         model.save(path)
         artefact = store.add_artefact(record.run.id, "reward-model", path)
@@ -190,6 +195,7 @@ def reward(
             "artefact": artefact.id,
             "comparisons": len(comparisons),
             "anchors": len(anchors),
+            "members": step.members,
             "accuracy": report.accuracy,
             "log_loss": report.log_loss,
             "length_only_accuracy": report.length_only_accuracy,
@@ -359,6 +365,6 @@ def scorer_of(
             )
         named = [run for run in runs if run.metrics["artefact"] in begun]
         made = workspace.store.artefact((named or runs)[-1].metrics["artefact"])
-        return RewardModel.load(made.path), [made.id]
+        return load_reward(made.path), [made.id]
     name = name.removeprefix("hf:")
-    return RewardModel.load(name), [f"reward-model:{Path(name).name}"]
+    return load_reward(name), [f"reward-model:{Path(name).name}"]

@@ -38,7 +38,6 @@ from accord.recipes.steps import (
     reward,
     sample,
 )
-from accord.reward.model import RewardModel
 from accord.reward.train import RewardConfig
 from accord.stats.agreement import pair_accuracy
 from accord.types import Completion, Prompt, Ranking, Score, Scorer, score_groups
@@ -156,7 +155,7 @@ def _collect(
     return _label(workspace, prompts, config)
 
 
-def _train(workspace: Workspace, config: DemoConfig, gold: Scorer, bars: Bars) -> RewardModel:
+def _train(workspace: Workspace, config: DemoConfig, gold: Scorer, bars: Bars) -> Scorer:
     """Reward model, then PPO. The encoder-decoder's reward model is the decoder too: a scorer reads
     text and need not share the policy's architecture."""
     with bars("reward", "loss", "accuracy") as bar:
@@ -246,7 +245,7 @@ def _against_gold(
     config: DemoConfig,
     consensus: Consensus,
     rankings: Sequence[Ranking],
-    scorer: RewardModel,
+    scorer: Scorer,
 ) -> dict[str, Any]:
     """Agreement with gold of each labeler, their average, the consensus, and the reward model.
 

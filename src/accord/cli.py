@@ -94,6 +94,7 @@ def import_(argv: Sequence[str]) -> Verb:
         workspace: Folder = HERE,
         format: str = "auto",
         split: str | None = None,
+        criterion: str = "",
         column: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
         limit: int | None = None,
         skip_bad: bool = False,
@@ -106,6 +107,7 @@ def import_(argv: Sequence[str]) -> Verb:
             workspace: Any folder in the workspace.
             format: What the rows are; auto looks at the columns. An unknown name lists them all.
             split: Put the prompts in this split (such as train or holdout).
+            criterion: That of rankings whose row names none; `accord agree` keeps criteria apart.
             column: A name that differs, as OURS=THEIRS: chosen=answer_a; may be given again.
             limit: Read at most so many rows.
             skip_bad: Skip malformed rows and count them, instead of stopping at the first.
@@ -113,8 +115,8 @@ def import_(argv: Sequence[str]) -> Verb:
         """
         columns = dict(_pair(item) for item in column)
         feedback = import_feedback(
-            Workspace.open(workspace), source, format, split=split, columns=columns, limit=limit,
-            skip_bad=skip_bad,
+            Workspace.open(workspace), source, format, split=split, criterion=criterion, columns=columns,
+            limit=limit, skip_bad=skip_bad,
         )  # fmt: skip
         for problem in feedback.problems[:5]:
             err.print(str(problem), markup=False)

@@ -259,7 +259,7 @@ def test_order_and_names_change_nothing(seed):
         ([_rank("p", "x", "a q")], "'q'"),
         (
             [_rank("p", "x", "a b", criterion="helpful"), _rank("p", "y", "a b", criterion="harmless")],
-            "several criteria",
+            "1 rankings of criterion 'helpful' and 1 rankings of criterion 'harmless' cannot share",
         ),
         ([_rank("p", "x", "a")], "two judged"),
     ],
@@ -283,6 +283,13 @@ def test_criterion_is_chosen():
     got = agree(prompts, completions, rankings, AgreeConfig(criterion="harmless", bootstrap=100))
     assert ("p", "b", "a") in _told(got)
     assert got.rankings["p"].criterion == "harmless"
+    both = agree(
+        prompts, completions, rankings, AgreeConfig(criterion=("helpful", "harmless"), bootstrap=100)
+    )
+    assert {row.labeler: row.rankings for row in both.labelers} == {"x": 2, "y": 2}
+    assert both.rankings["p"].criterion == "helpful"
+    with pytest.raises(DataError, match="no rankings to agree on of criterion"):
+        agree(prompts, completions, rankings, AgreeConfig(criterion="kind", bootstrap=100))
     with pytest.raises(ConfigError, match="did you mean 'margin'"):
         AgreeConfig.build({"margn": 0.1})
 

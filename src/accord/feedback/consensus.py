@@ -34,8 +34,9 @@ SOURCE = "consensus"
 class AgreeConfig(Config):
     """How rankings become comparisons."""
 
-    criterion: str | None = None
-    """Use only rankings of this criterion; needed where rankings of several are present."""
+    criterion: str | tuple[str, ...] | None = None
+    """Use only rankings of this criterion, or of these, as one; '' are rankings without a criterion. Needed
+    where rankings of several are present."""
     margin: float = Field(0.0, ge=0, lt=0.5)
     """Leave out pairs whose p_chosen is below 0.5 + margin (counted in ``dropped``)."""
     tier_margin: float = Field(0.1, ge=0, lt=0.5)
@@ -154,20 +155,31 @@ def _current(rankings: Sequence[Ranking], config: AgreeConfig) -> tuple[list[Ran
     gone = {r.supersedes for r in rankings if r.supersedes}
     used = [r for r in rankings if not r.id or r.id not in gone]
     superseded = len(rankings) - len(used)
-    if config.criterion is not None:
-        used = [r for r in used if r.criterion == config.criterion]
-    criteria = sorted({r.criterion for r in rankings})
+    wanted = (config.criterion,) if isinstance(config.criterion, str) else config.criterion
+    if wanted is not None:
+        used = [r for r in used if r.criterion in wanted]
+    counts = Counter(r.criterion for r in rankings)
+    there = _of_criteria(counts)
     if not once(used):
         raise DataError(
-            f"no rankings to agree on (criterion {config.criterion!r}; {len(rankings)} given, of criteria "
-            f"{criteria}); import or label some first"
+            f"no rankings to agree on of criterion {wanted}; there are {there or 'none at all'}; "
+            "choose another criterion, or import or label some first"
         )
-    if config.criterion is None and len(criteria) > 1:
+    if wanted is None and len(counts) > 1:
         raise DataError(
-            f"rankings of several criteria {criteria} cannot share one consensus; "
-            f"choose one: criterion = {criteria[-1]!r}"
+            f"{there} cannot share one consensus; choose one with --criterion {max(counts)!r}, or give those "
+            f"that mean the same: --criterion {' '.join(map(repr, sorted(counts, reverse=True)))}"
+            + ("; accord import --criterion NAME names that of rankings yet to come" if "" in counts else "")
         )
     return used, superseded
+
+
+def _of_criteria(counts: Mapping[str, int]) -> str:
+    """Rankings by criterion, in words."""
+    return " and ".join(
+        f"{n} rankings of criterion {name!r}" if name else f"{n} rankings without a criterion ('')"
+        for name, n in sorted(counts.items(), reverse=True)
+    )
 
 
 def _check_ids(
@@ -225,7 +237,7 @@ def _assemble(
                 comparisons.append(made)
     lengths = {p: {c.id: len(c.text) for c in group} for p, group in completions.items()}
     rows = labeler_rows(fitted, rankings, lengths, learned, rng)
-    criterion = counted[0].criterion
+    criterion = max(ranking.criterion for ranking in counted)  # of several that are one, a named one
     typical = fitted.usual() if learned else None
     poor = {row.labeler for row in rows if standing(row, typical, config.min_overlap).poor}
     turned = turned_pairs(counted, p_first, poor)

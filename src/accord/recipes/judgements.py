@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from accord.errors import DataError
 from accord.feedback.consensus import AgreeConfig, Consensus
 from accord.feedback.consensus import agree as agree_rankings
-from accord.feedback.formats.gather import Feedback
+from accord.feedback.formats.gather import Feedback, Format
 from accord.feedback.formats.read import read_feedback
 from accord.feedback.formats.write import Written, write_stored
+from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.turned import turned_by
 from accord.recipes.anchors import write_fails
 from accord.recipes.record import recorded
 from accord.stats.agreement import once
 from accord.stats.labelers import standing
 from accord.store.lineage import Run, Status
-from accord.types import Completion, digest
+from accord.types import Completion, Ranking, digest
 from accord.workspace import Workspace
 
 
@@ -27,11 +29,14 @@ def import_feedback(
     format: str = "auto",
     *,
     split: str | None = None,
+    criterion: str = "",
     columns: Mapping[str, str] | None = None,
     limit: int | None = None,
     skip_bad: bool = False,
 ) -> Feedback:
     """Read judgements or prompts from a file, folder or ``hf:`` data set into the store.
+
+    ``criterion`` is that of rankings whose row names none.
 
     Raises:
         DataError: nothing there, malformed rows (file and line named), or nothing in it.
@@ -47,7 +52,7 @@ def import_feedback(
         for prompt in feedback.prompts.values()
     ]
     store.add_groups([group for group in groups if group[1]])
-    store.add_rankings(feedback.rankings)
+    store.add_rankings([_judged_by(criterion, ranking) for ranking in feedback.rankings])
     store.add_thumbs(feedback.thumbs)
     store.add_remarks(feedback.remarks)
     content = digest([[c.prompt.id, c.chosen.id, c.rejected.id, c.p_chosen] for c in feedback.comparisons])
@@ -70,9 +75,18 @@ def export_feedback(
 ) -> Written:
     """Write the store's judgements to a file; pair formats get the latest consensus where there is one.
 
-    ``tasks`` writes what is there to be ranked: a sheet for labelers, read back as ``rankings``.
+    ``tasks`` writes what is there to be ranked: a sheet for labelers, read back as ``rankings``, which then
+    have the criterion of the labelling app's settings and the version of guidelines.md as it stands.
     """
-    return write_stored(workspace.store, path, format, ties=ties, overwrite=overwrite)
+    asked = ("", "")
+    if format == Format.TASKS:
+        label = LabelConfig.build(workspace.section("label"), "accord.toml [label]")
+        asked = (label.criterion, workspace.guidelines()[0])
+    return write_stored(workspace.store, path, format, ties=ties, overwrite=overwrite, asked=asked)
+
+
+def _judged_by(criterion: str, ranking: Ranking) -> Ranking:
+    return ranking if ranking.criterion else replace(ranking, criterion=criterion)
 
 
 def _unknown(stored: Sequence[Completion], read: Sequence[Completion]) -> list[Completion]:

@@ -21,6 +21,8 @@ from accord.store.store import Store
 from accord.types import LATER, Comparison, Completion, Prompt, Ranking, Thumb
 
 Row = dict[str, Any]
+Asked = tuple[str, str]
+"""By what labelers are to judge, and the version of the guidelines they are given; empty where unknown."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ def write_stored(
     ties: Literal["drop", "keep"] = "drop",
     on_error: Literal["raise", "skip"] = "raise",
     overwrite: bool = False,
+    asked: Asked = ("", ""),
 ) -> Written:
     """Write all of a store's judgements (:func:`write_feedback`): pairs from its latest consensus, if any."""
     feedback = Feedback(
@@ -54,7 +57,14 @@ def write_stored(
     agreed = store.runs("agree", Status.DONE) if format != Format.EVENTS else []
     pairs = [*store.comparisons(agreed[-1].id), *feedback.comparisons] if agreed else None
     return write_feedback(
-        path, format, feedback, comparisons=pairs, ties=ties, on_error=on_error, overwrite=overwrite
+        path,
+        format,
+        feedback,
+        comparisons=pairs,
+        ties=ties,
+        on_error=on_error,
+        overwrite=overwrite,
+        asked=asked,
     )
 
 
@@ -67,6 +77,7 @@ def write_feedback(
     ties: Literal["drop", "keep"] = "drop",
     on_error: Literal["raise", "skip"] = "raise",
     overwrite: bool = False,
+    asked: Asked = ("", ""),
 ) -> Written:
     """Write judgements to ``path`` (.jsonl, .json, .csv, each also .gz, or .parquet), whole or not at all.
 
@@ -75,6 +86,8 @@ def write_feedback(
     unless ``ties="keep"``: trainers that read ``chosen`` and ``rejected`` alone would take it for a
     preference. A labeler's repeat of a ranking gives no pairs, for it would count them twice. Superseded
     rankings and thumbs are left out, save from events.
+
+    ``asked`` is the criterion and the version of the guidelines that a sheet of tasks carries.
 
     trl-unpaired writes thumbs, and FAIL as false. It never makes the better one of a pair *good* or
     the worse one *bad*: the better of two poor completions is still poor, and a trainer such as KTO
@@ -99,7 +112,7 @@ def write_feedback(
         rankings = _live(feedback.rankings, left_out)
         thumbs = _live(feedback.thumbs, left_out)
         if known is Format.TASKS:
-            rows = _task_rows(feedback, left_out)
+            rows = _task_rows(feedback, asked, left_out)
         elif known is Format.RANKINGS:
             rows = _ranking_rows(texts, rankings)
         elif known is Format.TRL_UNPAIRED:
@@ -153,7 +166,7 @@ def _live(judgements: Sequence[Any], left_out: Counter[str]) -> list[Any]:
     return live
 
 
-def _task_rows(feedback: Feedback, left_out: Counter[str]) -> Iterator[Row]:
+def _task_rows(feedback: Feedback, asked: Asked, left_out: Counter[str]) -> Iterator[Row]:
     """One row a prompt with completions to rank, its judgement left empty."""
     for prompt in feedback.prompts.values():
         completions = feedback.completions.get(prompt.id, [])
@@ -170,6 +183,8 @@ def _task_rows(feedback: Feedback, left_out: Counter[str]) -> Iterator[Row]:
             "tiers": [],
             "fails": [],
             "labeler": "",
+            "criterion": asked[0],
+            "guidelines": asked[1],
         }
 
 

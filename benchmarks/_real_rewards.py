@@ -103,16 +103,20 @@ def winners(feedback: Feedback) -> list[Comparison]:
     ]
 
 
-def tulu_pairs(data: Path, limit: int | None) -> Pairs:
+def tulu_feedback(data: Path, limit: int | None) -> Feedback:
+    """What the evaluators said, one ranking of two completions each."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "tulu.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in _tulu_rankings(data, limit)))
+        return read_feedback(file, "rankings")
+
+
+def tulu_pairs(feedback: Feedback) -> Pairs:
     """Pairs that more evaluators decided one way than the other, clustered by prompt.
 
     Not accord's consensus, which would also give winners to pairs that were only called ties, from what
     was said of the prompt's other completions: the test is to be what people said of this very pair.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "tulu.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in _tulu_rankings(data, limit)))
-        feedback = read_feedback(file, "rankings")
     votes = Counter(
         (r.prompt_id, r.tiers[0][0], r.tiers[1][0]) for r in feedback.rankings if len(r.tiers) == 2
     )
@@ -147,7 +151,8 @@ def accord_scores(
     """Train on ``learn``, save in ``out``, score both sides of each pair of ``test``."""
     clock, cpu = time.perf_counter(), time.process_time()
     classifier = load(base, given)
-    config = RewardConfig(**_settings(base, given), holdout=0.05)
+    own = {"holdout": 0.05, **getattr(given, "accord_settings", {})}
+    config = RewardConfig(**_settings(base, given), **own)
     steps = max(1, len(learn) // (16 * 10))
 
     def progress(row: dict[str, float]) -> None:
@@ -235,7 +240,7 @@ def hh(given: argparse.Namespace, cache: Path, bases: Sequence[Base]) -> dict[st
 
 def tulu(given: argparse.Namespace, cache: Path, bases: Sequence[Base]) -> dict[str, Any]:
     """Tulu's human pairs, from each base."""
-    pairs = tulu_pairs(given.data, given.tulu_pairs)
+    pairs = tulu_pairs(tulu_feedback(given.data, given.tulu_pairs))
     out: dict[str, Any] = {"pairs": len(pairs.comparisons), "prompts": len(set(pairs.clusters))}
     for base in bases:
         say(f"tulu from {base.name}: {len(pairs.comparisons)} pairs")

@@ -143,6 +143,18 @@ def test_the_ceiling_uses_the_pairs_of_the_report():
     assert ceiling.judgements == 6
 
 
+def test_pairs_that_people_split_on_count_in_the_ceiling():
+    """Two people who agree on every other pair: left out as ties, the splits would make a ceiling of 1."""
+    held, rankings = [], []
+    for i in range(10):
+        held.append(pair(f"p{i}", "aa", "b", 1.0 if i % 2 else 0.5))
+        rankings.append(Ranking(f"p{i}", "x", (("aa",), ("b",))))
+        rankings.append(Ranking(f"p{i}", "y", (("aa",), ("b",)) if i % 2 else (("b",), ("aa",))))
+    ceiling = study(judge(By(len), held), rankings=rankings).ceiling
+    assert ceiling.human.interval.value == 0.5
+    assert ceiling.model.interval.value == 0.75
+
+
 def test_trust_is_of_the_logit_and_not_of_the_standardised_value():
     rng = np.random.default_rng(2)
     truth = rng.normal(0, 2, 600)

@@ -128,10 +128,11 @@ def study(
     """The report of held-out pairs.
 
     ``learned`` is what the scorer was trained on (the style baseline learns from it); ``rankings`` are the
-    single judgements behind the pairs; ``splits`` names the split of a prompt id. Where the pairs are of
-    several folds, pass ``style_P``, the style baseline's difference of each pair, in place of ``learned``;
-    with neither, each half of the pairs is told by the style of the other half. ``samples`` are the scorer's
-    and gold's values of each prompt's samples, where a gold scorer exists.
+    single judgements behind the pairs, of which none must be left out for being undecided; ``splits`` names
+    the split of a prompt id. Where the pairs are of several folds, pass ``style_P``, the style baseline's
+    difference of each pair, in place of ``learned``; with neither, each half of the pairs is told by the
+    style of the other half. ``samples`` are the scorer's and gold's values of each prompt's samples, where a
+    gold scorer exists.
 
     Raises:
         DataError: every comparison is a tie.
@@ -144,7 +145,7 @@ def study(
             "collect decided comparisons"
         )
     named = [(splits or {}).get(c.prompt.id, "") for c in decided.comparisons]
-    units = {c.prompt.id: unit for c, unit in zip(decided.comparisons, decided.clusters, strict=True)}
+    units = {c.prompt.id: unit for c, unit in zip(held.comparisons, held.clusters, strict=True)}
     trust = _trust(held, rng)
     style = None if style_P is None else np.asarray(style_P, np.float64)[held.p_P > 0.5]
     return Study(
@@ -154,7 +155,7 @@ def study(
         accuracy=_mean(decided.right_P, decided.clusters, rng),
         by_split=_by(decided, named, rng),
         by_source=_by(decided, [c.source for c in decided.comparisons], rng),
-        ceiling=human_ceiling(rankings, _rewards(decided), rng, units),
+        ceiling=human_ceiling(rankings, _rewards(held), rng, units),
         baselines=_baselines(decided, learned, style, rng),
         length=_length(decided, rng),
         trust=trust,
@@ -193,10 +194,13 @@ def _samples(held: Judged, gold: Scorer) -> list[tuple[list[float], list[float]]
     ]
 
 
-def _rewards(decided: Judged) -> dict[Pair, float]:
-    """The reward difference of each pair, its completions in sorted order."""
+def _rewards(held: Judged) -> dict[Pair, float]:
+    """The reward difference of each pair, its completions in sorted order; of ties too.
+
+    A ceiling on decided pairs alone would be one on pairs chosen because people agreed.
+    """
     found: dict[Pair, float] = {}
-    for c, d in zip(decided.comparisons, decided.chosen_P - decided.rejected_P, strict=True):
+    for c, d in zip(held.comparisons, held.chosen_P - held.rejected_P, strict=True):
         chosen, rejected = key(c.chosen), key(c.rejected)
         first, second, gap = (chosen, rejected, d) if chosen < rejected else (rejected, chosen, -d)
         found[c.prompt.id, first, second] = float(gap)

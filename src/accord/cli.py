@@ -12,6 +12,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -188,7 +189,15 @@ def label(argv: Sequence[str]) -> Verb:
         """
 
         def opened(opening: labeling.Opening) -> None:
-            figures = {"address": opening.address, "prompts": opening.tasks, "owner": opening.owner_link}
+            figures: dict[str, object] = {
+                "address": opening.address,
+                "prompts": opening.tasks,
+                "owner": opening.owner_link,
+            }
+            if json:
+                figures["refit"] = asdict(opening.refit)
+            for note in opening.refit.notes():
+                err.print(f"note: {note}", markup=False)
             print_figures(figures, json)
             sys.stdout.flush()
             err.print("open the owner's link (good once, for an hour) and invite labelers; Ctrl-C stops")

@@ -18,6 +18,7 @@ from accord.feedback.labeling import people
 from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.people import Person, Role
 from accord.feedback.labeling.queue import fill
+from accord.feedback.labeling.refit import Refit, refit
 from accord.store import state
 from accord.workspace import Workspace
 
@@ -37,6 +38,8 @@ class Opening:
     """Signs the owner in, once, within an hour."""
     tasks: int
     """Prompts that can be labelled."""
+    refit: Refit
+    """What became of tasks that were made under other settings, or before all completions were there."""
 
 
 def serve(
@@ -57,6 +60,7 @@ def serve(
         DataError: nothing can be labelled yet, and it is not told to ``wait`` for that.
     """
     fill(workspace.store, config)
+    fitted = refit(workspace.store, config)
     tasks = count_tasks(workspace, config)
     if not tasks and not wait:
         raise DataError(_nothing(workspace, config))
@@ -70,7 +74,7 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=GRACE,
         )
-        opened(Opening(address, f"{address}/join/{link}", tasks))
+        opened(Opening(address, f"{address}/join/{link}", tasks, fitted))
         with suppress(KeyboardInterrupt):  # uvicorn ends the requests under way, then passes the signal on
             uvicorn.Server(settings).run(sockets=[listening])
 
@@ -182,6 +186,6 @@ def _nothing(workspace: Workspace, config: LabelConfig) -> str:
     else:
         advice = "make completions with `accord sample`, or import some"
     return (
-        f"nothing can be labelled: no prompt{split} has {2 if config.ranks else 1} different completions "
+        f"nothing can be labelled: no prompt{split} has {config.least} different completions "
         f"({held}); {advice}. With --wait the app starts all the same, and tasks appear as completions come"
     )

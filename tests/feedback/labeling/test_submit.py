@@ -121,6 +121,8 @@ def test_partial_rankings_where_the_project_says_so(store: Store) -> None:
     a, b, *_ = ids(task)
     with pytest.raises(DataError, match="not placed"):
         submit(store, "ann", task.id, Answer(), "k", "g", config, now=0)
+    with pytest.raises(DataError, match="one placed completion says nothing"):
+        submit(store, "ann", task.id, Answer(((a,),)), "k", "g", config, now=0)
     submit(store, "ann", task.id, Answer(((a,),), (b,)), "k", "g", config, now=0)
     assert next(store.rankings()).tiers == ((a,),)
 

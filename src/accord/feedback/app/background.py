@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.queue import fill
+from accord.feedback.labeling.refit import refit
 from accord.store import tables
 from accord.store.store import Store
 
@@ -43,7 +44,11 @@ class Every(AbstractContextManager["Every"]):
 
 
 class Filler:
-    """Makes tasks of prompts whose completions came since the last call, from whatever process."""
+    """Makes tasks of prompts whose completions came since the last call, from whatever process.
+
+    The first call also brings the tasks that are there to the settings (``labeling.refit``), each later one
+    those that nobody has begun and whose prompts got more completions.
+    """
 
     def __init__(self, store: Store, config: LabelConfig) -> None:
         self.store, self.config = store, config
@@ -57,5 +62,6 @@ class Filler:
         if last == self._seen:  # one look at an index, most of the time
             return 0
         made = fill(self.store, self.config)
+        refit(self.store, self.config, since=self._seen)
         self._seen = last
         return made

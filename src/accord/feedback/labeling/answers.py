@@ -53,6 +53,11 @@ def to_feedback(row: Mapping[str, Any], answer: Answer, guidelines: str, config:
         better = _better(row, answer)
         tiers = ((better.id,), (answer.edited_of,))
         return [better], [_ranking(row, answer, guidelines, "edit", tiers, ())], []
+    if config.protocol == "pair" and len(row["shown"]) != 2:
+        raise DataError(
+            f"the task shows {len(row['shown'])} answers and a pair is two; it was made under another "
+            "protocol, so open your task anew"
+        )
     ranking = _ranking(row, answer, guidelines, config.protocol, answer.tiers, tuple(row["shown"]))
     placed = {id for tier in answer.tiers for id in tier} | set(answer.fails)
     left = [id for id in row["shown"] if id not in placed]
@@ -60,6 +65,8 @@ def to_feedback(row: Mapping[str, Any], answer: Answer, guidelines: str, config:
         raise DataError(
             f"{len(left)} of {len(row['shown'])} completions are not placed; place each, or FAIL it"
         )
+    if len(placed) < 2 and not answer.fails:
+        raise DataError("one placed completion says nothing of the others; place two or more, or FAIL one")
     return [], [ranking], []
 
 

@@ -70,6 +70,11 @@ class LabelConfig(Config):
         return 2 if self.protocol == "pair" else self.completions
 
     @property
+    def least(self) -> int:
+        """Different completions that a prompt needs to be a task."""
+        return 2 if self.ranks else 1
+
+    @property
     def ranks(self) -> bool:
         """Whether an answer is an order of given completions, which repeats and gold can be held against."""
         return self.protocol in ("rank", "pair")

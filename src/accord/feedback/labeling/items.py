@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Select, exists, func, select, update
 
 from accord.feedback.labeling.chance import last_due, uniform
 from accord.feedback.labeling.config import LabelConfig
+from accord.feedback.labeling.fit import askable
 from accord.stats.rankings import levels
 from accord.store import rows as r
 from accord.store import state as t
@@ -38,6 +39,7 @@ def next_repeat(connection: Connection, labeler: str, number: int, config: Label
         a.purpose == "label",
         a.state == "submitted",
         a.criterion == config.criterion,
+        askable(config, a.shown),
         a.number <= number - REST,
         ~repeated,
     )

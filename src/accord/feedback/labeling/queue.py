@@ -18,12 +18,14 @@ from sqlalchemy import Connection, Select, case, exists, func, insert, select, u
 from accord.errors import DataError
 from accord.feedback.labeling.chance import shuffled, uniform
 from accord.feedback.labeling.config import LabelConfig
+from accord.feedback.labeling.fit import askable, goes_on
 from accord.feedback.labeling.items import grade_quiz, next_gold, next_quiz, next_repeat, start_quiz
 from accord.feedback.labeling.leases import (
     LABEL,
     Row,
     change,
     close,
+    end,
     one,
     own,
     release_expired,
@@ -71,7 +73,7 @@ def fill(store: Store, config: LabelConfig) -> int:
         with store.database.write() as connection:
             known = _have_tasks(connection, chunk, config.criterion)
             new = [prompt_id for prompt_id in chunk if prompt_id not in known]
-            tasks = [_task(id, ids, config) for id, ids in _choices(connection, new, config)]
+            tasks = [task_of(id, ids, config) for id, ids in choices(connection, new, config)]
             if tasks:
                 connection.execute(insert(t.queue), tasks)
             made += len(tasks)
@@ -95,25 +97,26 @@ def _have_tasks(connection: Connection, prompt_ids: Sequence[str], criterion: st
     return {*connection.execute(tasks).scalars(), *connection.execute(golds).scalars()}
 
 
-def _choices(
+def choices(
     connection: Connection, prompt_ids: Sequence[str], config: LabelConfig
 ) -> Iterable[tuple[str, list[str]]]:
+    """Of each prompt that can be a task, its id and the completions that a new task shows."""
     c = tables.completions.c
     query = select(c.prompt_id, c.id, c.text).where(c.prompt_id.in_(prompt_ids)).order_by(c.seq)
     texts: dict[str, dict[str, str]] = {}
     for prompt_id, id, text in connection.execute(query):
         texts.setdefault(prompt_id, {}).setdefault(text, id)  # the same words twice are one answer
-    least = 2 if config.ranks else 1
     for prompt_id in prompt_ids:
         ids = list(texts.get(prompt_id, {}).values())
         if len(ids) > config.shown:
             chosen = set(shuffled(ids, "sample", prompt_id)[: config.shown])
             ids = [id for id in ids if id in chosen]
-        if len(ids) >= least:
+        if len(ids) >= config.least:
             yield prompt_id, ids
 
 
-def _task(prompt_id: str, completions: list[str], config: LabelConfig) -> Row:
+def task_of(prompt_id: str, completions: list[str], config: LabelConfig) -> Row:
+    """A new task's row."""
     return {
         "id": uuid4().hex,
         "prompt_id": prompt_id,
@@ -187,12 +190,13 @@ def claim(store: Store, labeler: str, config: LabelConfig, now: float) -> Assign
     What they hold has its lease renewed. Else the quiz comes first, then a repeat or a gold item if
     one is due, then the open task of best priority that they have not had. Leases that ended are
     given back first. A task whose lease they let end is theirs again, draft and all, while it has room.
+    Whatever ``config.protocol`` cannot ask about is not handed out, and a lease on it ends.
     """
     with store.database.write() as connection:
         quiz = may_label(connection, labeler)
         row = None
         if quiz is not None:
-            row = _held(connection, labeler)
+            row = _held(connection, labeler, config)
             if row is not None:
                 row = renew(connection, row, now, 60 * config.lease_minutes)
             else:
@@ -210,14 +214,17 @@ def may_label(connection: Connection, labeler: str) -> str | None:
     return None if person.status == "paused" or person.quiz == "failed" else person.quiz
 
 
-def _held(connection: Connection, labeler: str) -> Row | None:
+def _held(connection: Connection, labeler: str, config: LabelConfig) -> Row | None:
+    """What the labeler holds, the latest; leases from under another protocol end."""
     a = t.assignments.c
     # what was taken back comes before what was under way, the latest first
     order = a.feedback_id.is_(None), a.leased_at.desc(), a.number.desc()
-    return one(
-        connection,
-        select(t.assignments).where(a.labeler == labeler, a.state == "leased").order_by(*order).limit(1),
-    )
+    mine = select(t.assignments).where(a.labeler == labeler, a.state == "leased").order_by(*order)
+    for row in list(r.stream(connection, mine)):
+        if goes_on(connection, row, config):
+            return row
+        end(connection, row)
+    return None
 
 
 def _next(connection: Connection, labeler: str, config: LabelConfig, quiz: str, now: float) -> Row | None:
@@ -227,7 +234,8 @@ def _next(connection: Connection, labeler: str, config: LabelConfig, quiz: str, 
     number = (connection.execute(select(func.max(a.number)).where(a.labeler == labeler)).scalar() or 0) + 1
     item = None
     if config.ranks:
-        left = one(connection, mine.where(a.state == "expired", a.purpose.in_(MEASURES)).limit(1))
+        ours = a.state == "expired", a.purpose.in_(MEASURES), askable(config, a.shown)
+        left = one(connection, mine.where(*ours).limit(1))
         if left is not None:  # nobody else can answer it
             return renew(connection, left, now, lease)
         if quiz == "open" or (number == 1 and start_quiz(connection, labeler, config)):
@@ -244,7 +252,10 @@ def _next(connection: Connection, labeler: str, config: LabelConfig, quiz: str, 
         connection.execute(take.values(taken=t.queue.c.taken + 1))
         left = one(connection, mine.where(a.queue_id == item["queue_id"], a.purpose == LABEL))
         if left is not None:
-            return renew(connection, left, now, lease, arm=item["arm"])
+            shown = left["shown"]
+            if set(shown) != set(item["shown"]):  # the task was made anew since
+                shown = shuffled(item["shown"], labeler, left["id"])
+            return renew(connection, left, now, lease, arm=item["arm"], shown=shown)
     return _lease(connection, labeler, number, item, now, now + lease)
 
 
@@ -274,7 +285,7 @@ def _open_task(connection: Connection, labeler: str, number: int, config: LabelC
     """The best open task, of the random arm's own or of the others first, as its share asks."""
     own_first = uniform("arm", labeler, number) < config.random_share
     for reserved in (own_first, not own_first):
-        found = connection.execute(_best_open(labeler, config.criterion, reserved)).first()
+        found = connection.execute(_best_open(labeler, config, reserved)).first()
         if found is not None:
             return {
                 "queue_id": found.id,
@@ -287,12 +298,13 @@ def _open_task(connection: Connection, labeler: str, number: int, config: LabelC
     return None
 
 
-def _best_open(labeler: str, criterion: str, reserved: bool) -> Select[Any]:
+def _best_open(labeler: str, config: LabelConfig, reserved: bool) -> Select[Any]:
     q, a = t.queue.c, t.assignments.c
     had = exists().where(a.queue_id == q.id, a.labeler == labeler, a.purpose == LABEL, a.state != "expired")
+    ours = q.criterion == config.criterion, askable(config, q.completions)
     return (
         select(t.queue)
-        .where(q.criterion == criterion, q.reserved == reserved, q.taken < q.wanted, ~had)
+        .where(*ours, q.reserved == reserved, q.taken < q.wanted, ~had)
         .order_by(q.priority.desc(), q.id)
         .limit(1)
     )

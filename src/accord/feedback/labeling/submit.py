@@ -17,6 +17,7 @@ from sqlalchemy import Connection, insert, select, update
 from accord.errors import DataError
 from accord.feedback.labeling.answers import Answer, to_feedback
 from accord.feedback.labeling.config import LabelConfig
+from accord.feedback.labeling.fit import goes_on
 from accord.feedback.labeling.items import grade_quiz
 from accord.feedback.labeling.leases import SURPLUS, Row, change, count, one, own, renew, retake
 from accord.feedback.labeling.queue import Assignment, load, may_label
@@ -173,7 +174,8 @@ def _finish(connection: Connection, row: Row, config: LabelConfig, trust: Trust,
 def take_back(store: Store, labeler: str, config: LabelConfig, now: float) -> Assignment | None:
     """Open the labeler's last submitted assignment again; its next submit supersedes the answer.
 
-    Until then the answer stands. ``None`` where there is none, or it was of a quiz that is over.
+    Until then the answer stands. ``None`` where there is none, it was of a quiz that is over, or it was
+    given under another protocol.
     """
     a = t.assignments.c
     last = select(t.assignments).where(a.labeler == labeler, a.state == "submitted")
@@ -181,6 +183,8 @@ def take_back(store: Store, labeler: str, config: LabelConfig, now: float) -> As
         quiz = may_label(connection, labeler)
         row = one(connection, last.order_by(a.submitted_at.desc(), a.number.desc()).limit(1))
         if row is None or quiz is None or (row["purpose"] == "quiz" and quiz != "open"):
+            return None
+        if not goes_on(connection, row, config):
             return None
         row = renew(connection, row, now, 60 * config.lease_minutes)
         count(connection, row, done=-1)

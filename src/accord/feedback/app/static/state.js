@@ -131,11 +131,13 @@ function pairOf({ shown, choice }) {
   return { tiers: best.map((id) => [id]), strength: Math.abs(choice) / 3 };
 }
 
-/** The state as a draft to keep, and back. A draft of other completions is refused (null). */
-export const draftOf = ({ shown, ...rest }) => rest;
+/** The state as a draft to keep, and back. A draft of other completions, or of another order, is refused (null):
+ *  a choice in it would mean another answer. */
+export const draftOf = (state) => ({ ...state });
 
 export function restore(shown, draft) {
   if (!isPlain(draft)) return null;
+  if (draft.shown !== undefined && JSON.stringify(draft.shown) !== JSON.stringify(shown)) return null;
   const known = new Set(shown);
   const ids = [...Object.keys(draft.places ?? {}), ...Object.keys(draft.thumbs ?? {})];
   if (!ids.every((id) => known.has(id))) return null;

@@ -31,6 +31,7 @@ def test_a_planted_preference_is_recovered(base, planted, kind):
     comparisons = planted()
     model, report = train(comparisons, base(kind), RewardConfig(**FAST))
     assert report.accuracy > 0.9
+    assert report.label_noise < 0.07
     assert report.accuracy_low <= report.accuracy <= report.accuracy_high
     assert report.length_only_accuracy < report.accuracy - 0.1
     assert report.pairs_train + report.pairs_holdout == len(comparisons)
@@ -290,11 +291,10 @@ def marked(planted, prompts=120, share=0.7, seed=0):
     ]
 
 
-@pytest.mark.parametrize("kind", ["llama", "bert"])
-def test_anchors_give_the_reward_a_zero(base, planted, kind):
+def test_anchors_give_the_reward_a_zero(base, planted):
     """All with "zap" and three in ten others are good: zero lies between, though no pair says where."""
     comparisons, anchors = planted(), marked(planted, share=0.3)
-    model, report = train(comparisons, base(kind), RewardConfig(**FAST), anchors=anchors)
+    model, report = train(comparisons, base(), RewardConfig(**FAST), anchors=anchors)
     good, bad = model.score(Prompt.from_text("new"), [Completion("ba zap dab"), Completion("ba ada dab")])
     assert good.value > 0 > bad.value
     assert good.parts["p_acceptable"] > 0.85
@@ -328,6 +328,9 @@ def test_anchors_alone_train_a_reward(base, planted):
     assert math.isnan(report.accuracy)
     assert math.isnan(report.label_noise)
     assert report.reliability == ()
+    assert [name for name, _ in report.rows()] == [
+        "correlation with length", "acceptable or not", "inputs too long for the context",
+    ]  # fmt: skip
     with pytest.raises(DataError, match="anchors alone"):
         train([], base(), RewardConfig(), anchors=marked(planted, share=1.0))
 
@@ -363,11 +366,11 @@ def test_flipped_labels_are_found_out(base, planted):
         for i, c in enumerate(planted(prompts=300, most=1))
     ]
     _, report = train(comparisons, base(), RewardConfig(epochs=3, learning_rate=3e-3, holdout=0.4))
-    assert report.label_noise_low - 0.02 <= 0.2 <= report.label_noise_high + 0.02
+    assert report.label_noise_low <= report.label_noise <= report.label_noise_high
     assert report.label_noise == pytest.approx(0.2, abs=0.1)
 
 
-@pytest.mark.parametrize("kind", ["llama", "roberta"])
+@pytest.mark.parametrize("kind", ["roberta"])
 def test_two_classes_learn_log_odds_and_the_softmax_is_the_chance_of_being_acceptable(
     folder, planted, kind, tmp_path
 ):

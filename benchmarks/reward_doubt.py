@@ -115,7 +115,7 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, required=True, help="where models and samples are kept")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--prompts", type=int, default=240, help="held-out prompts, four samples each")
+    parser.add_argument("--prompts", type=int, default=160, help="held-out prompts, four samples each")
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -127,8 +127,12 @@ def main() -> None:
     )
     rows = []
     for seed in range(seeds):
-        models = models_of(seed, size, given.folder, say)
-        rows.append(one_seed(models, pool, size, seed))
+        rows.append(
+            kept(
+                given.folder, f"doubt-{seed}", [asdict(size), prompts],
+                lambda s=seed: one_seed(models_of(s, size, given.folder, say), pool, size, s),
+            )
+        )  # fmt: skip
         say(f"seed {seed}: accuracy {rows[-1]['accuracy']}, AUROC {rows[-1]['auroc']}")
     figures = over_seeds(rows)
     for kind, value in figures["auroc"].items():

@@ -133,7 +133,7 @@ def import_(argv: Sequence[str]) -> Verb:
 
 
 def export(argv: Sequence[str]) -> Verb:
-    """Write judgements to a file in another tool's format, or as the lossless event log."""
+    """Write judgements to a file in another tool's format, or all facts as the event log."""
     from accord.recipes.judgements import export_feedback
 
     def verb(
@@ -149,7 +149,7 @@ def export(argv: Sequence[str]) -> Verb:
         Args:
             path: The file; its ending chooses jsonl, json, csv or parquet, .gz compresses.
             workspace: Any folder in the workspace.
-            format: events (lossless), tasks (a sheet for labelers), or a format of `accord import`.
+            format: events (all facts), tasks (a sheet for labelers), or a format of `accord import`.
             ties: What pair formats do with comparisons that are ties.
             overwrite: Replace the file if it is there.
             json: Print one JSON object.

@@ -60,7 +60,9 @@ def test_a_workspace_takes_the_log_whole(tmp_path: Path) -> None:
     first = Workspace.create(tmp_path / "first")
     import_feedback(first, str(tmp_path / "log.jsonl"))
     export_feedback(first, str(tmp_path / "out.jsonl"), "events")
-    assert read_feedback(tmp_path / "out.jsonl") == read_feedback(tmp_path / "log.jsonl")
+    out, given = read_feedback(tmp_path / "out.jsonl"), read_feedback(tmp_path / "log.jsonl")
+    for part in ("prompts", "completions", "rankings", "thumbs", "remarks"):
+        assert getattr(out, part) == getattr(given, part), part
     second = Workspace.create(tmp_path / "second")
     second.store.add_events(first.store.events())
     assert list(second.store.rankings()) == GIVEN.rankings

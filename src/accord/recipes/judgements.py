@@ -18,6 +18,7 @@ from accord.recipes.anchors import write_fails
 from accord.recipes.record import recorded
 from accord.stats.agreement import once
 from accord.stats.labelers import standing
+from accord.store.events import imported_as
 from accord.store.lineage import Run, Status
 from accord.types import Completion, Ranking, digest
 from accord.workspace import Workspace
@@ -36,7 +37,8 @@ def import_feedback(
 ) -> Feedback:
     """Read judgements or prompts from a file, folder or ``hf:`` data set into the store.
 
-    ``criterion`` is that of rankings whose row names none.
+    ``criterion`` is that of rankings whose row names none. A store's event log is taken in as it is, with its
+    splits and guidelines, ids, times and seals.
 
     Raises:
         DataError: nothing there, malformed rows (file and line named), or nothing in it.
@@ -45,6 +47,14 @@ def import_feedback(
         source, format, columns=columns, limit=limit, on_error="skip" if skip_bad else "raise"
     )
     store = workspace.store
+    if feedback.events:
+        if split or criterion:
+            raise DataError(
+                f"{source} is an event log: it has splits and criteria of its own, each sealed; "
+                "give no split and no criterion"
+            )
+        store.add_events(feedback.events)
+        return feedback
     store.add_prompts(list(feedback.prompts.values()), split)
     stored = store.completions(feedback.completions)
     groups = [
@@ -55,7 +65,7 @@ def import_feedback(
     store.add_rankings([_judged_by(criterion, ranking) for ranking in feedback.rankings])
     store.add_thumbs(feedback.thumbs)
     store.add_remarks(feedback.remarks)
-    content = digest([[c.prompt.id, c.chosen.id, c.rejected.id, c.p_chosen] for c in feedback.comparisons])
+    content = imported_as((c.prompt.id, c.chosen.id, c.rejected.id, c.p_chosen) for c in feedback.comparisons)
     known = {each for run in store.runs("import", Status.DONE) for each in run.inputs}
     if feedback.comparisons and content not in known:  # a file read twice is there once
         config = {"source": str(source), "format": feedback.format}

@@ -100,6 +100,20 @@ def check_completions(connection: Connection, rows: Sequence[t.Row]) -> None:
                 )
 
 
+def check_comparisons(connection: Connection, rows: Sequence[t.Row]) -> None:
+    """Both completions of a comparison are stored and belong to its prompt."""
+    load_prompts(connection, (row["prompt_id"] for row in rows))
+    wanted = [row[side] for row in rows for side in ("chosen_id", "rejected_id")]
+    owner = {row["id"]: row["prompt_id"] for row in r.fetch(connection, t.completions, "id", wanted)}
+    for row in rows:
+        for side in ("chosen_id", "rejected_id"):
+            if owner.get(row[side]) != row["prompt_id"]:
+                raise DataError(
+                    f"a comparison names the completion {row[side]!r}, which is not stored as one of prompt "
+                    f"{row['prompt_id']!r}; add it first with add_completions"
+                )
+
+
 def check_supersedes(connection: Connection, rows: Sequence[t.Row]) -> None:
     """A correction corrects an earlier judgement of its own kind, prompt and labeler, and only once."""
     named = [row["supersedes"] for row in rows if row["supersedes"] is not None]

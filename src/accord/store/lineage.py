@@ -121,24 +121,31 @@ class Lineage:
 
         Raises :class:`DataError` for an input that is neither, or a config that JSON cannot hold.
         """
+        with self.database.write() as connection:
+            run_id = self.open_run(connection, kind, config, inputs)
+        return self.run(run_id)
+
+    def open_run(
+        self, connection: Connection, kind: str, config: Mapping[str, Any], inputs: Sequence[str] = ()
+    ) -> str:
+        """The same inside a transaction; returns the run's id."""
         if not KIND.fullmatch(kind):
             raise DataError(f"run kind {kind!r}: use small letters, digits and _")
-        with self.database.write() as connection:
-            _check_inputs(connection, inputs)
-            count = select(func.count()).select_from(runs).where(runs.c.kind == kind)
-            number = connection.execute(count).scalar_one() + 1
-            row = {
-                "id": f"{kind}-{number}",
-                "kind": kind,
-                "path": f"runs/{kind}-{number}",
-                "config": plain(config, f"config of {kind}"),
-                "inputs": list(inputs),
-                "versions": versions(),
-            }
-            insert_sealed(connection, runs, [row])
-            _add_state(connection, row["id"], Status.RUNNING, {})
-            (self.root / row["path"]).mkdir(parents=True, exist_ok=True)
-        return self.run(row["id"])
+        _check_inputs(connection, inputs)
+        count = select(func.count()).select_from(runs).where(runs.c.kind == kind)
+        number = connection.execute(count).scalar_one() + 1
+        row = {
+            "id": f"{kind}-{number}",
+            "kind": kind,
+            "path": f"runs/{kind}-{number}",
+            "config": plain(config, f"config of {kind}"),
+            "inputs": list(inputs),
+            "versions": versions(),
+        }
+        insert_sealed(connection, runs, [row])
+        add_state(connection, row["id"], Status.RUNNING, {})
+        (self.root / row["path"]).mkdir(parents=True, exist_ok=True)
+        return row["id"]
 
     def finish_run(self, run_id: str, status: str, metrics: Mapping[str, Any]) -> Run:
         """Close a run as ``done``, ``failed`` or ``interrupted``. A run that is done stays done."""
@@ -156,7 +163,7 @@ class Lineage:
             run = self._runs(connection, [run_id])[0]
             if run.status is Status.DONE:
                 raise StoreError(f"run {run_id!r} is done since {run.finished}; start a new one")
-            _add_state(connection, run_id, status, metrics)
+            add_state(connection, run_id, status, metrics)
         return self.run(run_id)
 
     def run(self, run_id: str) -> Run:
@@ -253,7 +260,8 @@ class Lineage:
         return Node(id, run, None, tuple(self._node(each, known) for each in run.inputs))
 
 
-def _add_state(connection: Connection, run_id: str, status: Status, metrics: Mapping[str, Any]) -> None:
+def add_state(connection: Connection, run_id: str, status: Status, metrics: Mapping[str, Any]) -> None:
+    """Write where a run stands from now on."""
     row = {"run_id": run_id, "status": str(status), "metrics": plain(metrics, f"metrics of {run_id}")}
     insert_sealed(connection, run_states, [row])
 

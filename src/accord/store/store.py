@@ -228,7 +228,7 @@ class Store(Lineage):
 
     def add_events(self, events: Iterable[Mapping[str, Any]]) -> int:
         """Store exported events exactly, ids, times and seals included; returns how many were new."""
-        return add_events(self.database, events)
+        return add_events(self, events)
 
     def counts(self) -> dict[str, int]:
         """Rows by table."""

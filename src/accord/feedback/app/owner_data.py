@@ -60,7 +60,7 @@ def _data_page(request: Request, at: Desk, session: Owner, **more: Any) -> Respo
 
 @router.get("/export/events.jsonl")
 def export_events(at: TheDesk, session: Owner) -> Response:
-    """Every fact, one JSON object a line, streamed; ``Store.add_events`` takes it back to the bit."""
+    """Every fact, one JSON object a line, streamed; ``accord import`` takes it back to the bit."""
     headers = {"Content-Disposition": 'attachment; filename="events.jsonl"'}
     return StreamingResponse(lines(at.store), media_type="application/jsonl", headers=headers)
 

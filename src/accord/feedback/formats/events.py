@@ -1,6 +1,10 @@
-"""The event log: every record, whole, as one JSON object a line. Nothing is lost and the order is kept.
+"""The event log as records. Two kinds of line are read, one kind a file.
 
-A line has ``kind`` (prompt, completion, ranking, thumb, skip, flag, comparison), ``version`` and the
+A store's log (``store.events``, what ``accord export`` and the labelling app write) has ``event``, and the
+records are what it says; its splits, guidelines, times and seals are kept for ``Store.add_events``.
+
+Records that are in no store are written by :func:`event_rows`, and so were the logs of earlier accords.
+There a line has ``kind`` (prompt, completion, ranking, thumb, skip, flag, comparison), ``version`` and the
 record's own fields, those that rankings got later (``types.LATER``) only where they say something; a
 completion also its ``prompt_id``; a comparison the ids of its texts. A line stands after those it names.
 Values inside ``meta`` and ``sampling`` are JSON's (a tuple comes back as a list).
@@ -15,6 +19,9 @@ from typing import Any
 
 from accord.errors import DataError
 from accord.feedback.formats.gather import Collector, Feedback, Format, clip
+from accord.store.events import JUDGEMENTS, parse_event
+from accord.store.rows import named_completions, to_completion, to_origin, to_prompt
+from accord.store.tables import comparisons, completions, feedback, origins, prompts
 from accord.types import LATER, Comparison, Completion, Message, Origin, Prompt, Ranking, Remark, Stop, Thumb
 
 VERSION = 1
@@ -86,6 +93,11 @@ def _require(known: set[tuple[str, str]], prompt_id: str, completion_id: str, ki
 
 def read_event(row: Row, into: Collector, format: Format = Format.EVENTS) -> None:
     """Add one line's record; a :class:`DataError` names an unknown kind, version or key, or a missing one."""
+    if bool(into.events) != ("event" in row) and (into.events or into.prompts):
+        raise DataError("a file with lines of two kinds of event log; import them as two files")
+    if "event" in row:
+        _read_fact(row, into)
+        return
     kind, version = row.get("kind"), row.get("version")
     if version != VERSION:
         raise DataError(f"event version {clip(version)}; this accord reads version {VERSION}")
@@ -100,6 +112,37 @@ def read_event(row: Row, into: Collector, format: Format = Format.EVENTS) -> Non
         raise DataError(
             f"a {kind} event that does not fit: {error!s}; the event is {clip(values, 120)}"
         ) from error
+
+
+def _read_fact(event: Row, into: Collector) -> None:
+    """Add what one line of a store's log says; its seal is checked."""
+    table, row = parse_event(event)
+    if table is prompts:
+        into.add_prompt(to_prompt(row))
+    elif table is origins:
+        into.origins[row["id"]] = to_origin(row)
+    elif table is completions:
+        origin = row["origin_id"]
+        if row["prompt_id"] not in into.prompts or (origin is not None and origin not in into.origins):
+            raise DataError(f"a completion whose prompt or origin is in no earlier line: {clip(row, 120)}")
+        into.add_completion(row["prompt_id"], to_completion(row, into.origins.get(origin)))
+    elif table is feedback:
+        for id in named_completions(row):
+            _found(into, row["prompt_id"], id)
+        given = JUDGEMENTS[row["kind"]](row)
+        kinds: dict[type, list[Any]] = {
+            Ranking: into.rankings, Thumb: into.thumbs, Remark: into.remarks
+        }  # fmt: skip
+        kinds[type(given)].append(given)
+    elif table is comparisons:
+        chosen, rejected = (
+            _found(into, row["prompt_id"], row[side]) for side in ("chosen_id", "rejected_id")
+        )
+        prompt, labelers = into.prompts[row["prompt_id"]], tuple(row["labelers"])
+        into.comparisons.append(
+            Comparison(prompt, chosen, rejected, row["p_chosen"], row["source"], labelers)
+        )
+    into.events.append(event)
 
 
 def _read_prompt(values: dict[str, Any], into: Collector) -> None:

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from accord.errors import DataError
-from accord.types import Comparison, Completion, Message, Prompt, Ranking, Remark, Thumb, digest
+from accord.types import Comparison, Completion, Message, Origin, Prompt, Ranking, Remark, Thumb, digest
 
 ANONYMOUS = "imported"
 """The labeler of rows that name none."""
@@ -35,7 +36,7 @@ class Format(StrEnum):
     """``prompt``, ``completions``, ``completion_ids`` and empty ``tiers``, ``fails``, ``labeler``: a sheet
     for labelers to fill in and to read back as rankings."""
     EVENTS = "events"
-    """One record a line, with everything in it."""
+    """A store's event log: one fact a line, with its time and seal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Feedback:
     """What was read and not used, or changed, with the number of rows."""
     remarks: list[Remark] = field(default_factory=list)
     """Skips and flags; only events hold them."""
+    events: list[Mapping[str, Any]] = field(default_factory=list, repr=False)
+    """The lines of a store's event log as they are, for ``Store.add_events``; more than records hold."""
 
     def describe(self) -> str:
         """The counts in one line, with every reason for which something was skipped or changed."""
@@ -100,6 +103,9 @@ class Collector:
         self.thumbs: list[Thumb] = []
         self.remarks: list[Remark] = []
         self.comparisons: list[Comparison] = []
+        self.origins: dict[str, Origin] = {}
+        """Of a store's event log, by id."""
+        self.events: list[Mapping[str, Any]] = []
         self.notes: Counter[str] = Counter()
 
     def add_prompt(self, prompt: Prompt) -> Prompt:
@@ -160,6 +166,7 @@ class Collector:
             problems=problems,
             notes=dict(self.notes),
             remarks=self.remarks,
+            events=self.events,
         )
 
 

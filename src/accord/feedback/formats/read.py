@@ -5,7 +5,7 @@ completion was sampled (model, token ids, log-probs); ties come as p_chosen = 0.
 
 | format         | rankings | ties    | FAIL   | thumbs | labeler | ids | origin | lost besides    |
 |----------------|----------|---------|--------|--------|---------|-----|--------|-----------------|
-| events         | whole    | yes     | yes    | yes    | yes     | yes | yes    | nothing         |
+| events         | whole    | yes     | yes    | yes    | yes     | yes | yes    | runs, models    |
 | rankings       | whole    | yes     | yes    | no     | yes     | yes | no     | texts not shown |
 | trl-preference | as pairs | if kept | pairs  | no     | yes     | yes | no     | order, notes    |
 | openrlhf       | as pairs | if kept | pairs  | no     | yes     | yes | no     | order, notes    |
@@ -102,7 +102,7 @@ def detect(row: Row) -> Format:
     transcripts = pair and (is_transcript(row["chosen"]) or is_transcript(row.get("prompt")))
     fits = {
         Format.PROMPTS: "prompt" in names and not names & _JUDGED,
-        Format.EVENTS: {"kind", "version"} <= names,
+        Format.EVENTS: {"kind", "version"} <= names or {"event", "sha256"} <= names,
         Format.RANKINGS: "completions" in names and bool({"tiers", "rank"} & names),
         Format.TRL_UNPAIRED: {"completion", "label"} <= names,
         Format.HH: transcripts,

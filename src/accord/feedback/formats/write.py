@@ -45,7 +45,13 @@ def write_stored(
     overwrite: bool = False,
     asked: Asked = ("", ""),
 ) -> Written:
-    """Write all of a store's judgements (:func:`write_feedback`): pairs from its latest consensus, if any."""
+    """Write all of a store's judgements (:func:`write_feedback`): pairs from its latest consensus, if any.
+
+    ``events`` are the store's own (``Store.events``): facts with splits, guidelines, times and seals.
+    """
+    if format == Format.EVENTS:
+        count = write_rows(_log_file(path), store.events(), overwrite=overwrite)
+        return Written(Path(path), Format.EVENTS, count)
     feedback = Feedback(
         {prompt.id: prompt for prompt in store.prompts()},
         store.completions(),
@@ -54,7 +60,7 @@ def write_stored(
         [pair for run in store.runs("import", Status.DONE) for pair in store.comparisons(run.id)],
         remarks=list(store.remarks()),
     )
-    agreed = store.runs("agree", Status.DONE) if format != Format.EVENTS else []
+    agreed = store.runs("agree", Status.DONE)
     pairs = [*store.comparisons(agreed[-1].id), *feedback.comparisons] if agreed else None
     return write_feedback(
         path,
@@ -101,11 +107,10 @@ def write_feedback(
     path, known = Path(path), _format(format)
     if known is Format.PROMPTS:
         raise ConfigError("prompts alone are read, not written; write events, which hold them")
-    if known is Format.EVENTS and file_kind(path) not in ("jsonl", "json"):
-        raise DataError(f"{path}: an event log is JSON lines; name it .jsonl or .jsonl.gz")
     left_out: Counter[str] = Counter()
     rows: Iterator[Row]
     if known is Format.EVENTS:
+        path = _log_file(path)
         rows = event_rows(feedback, feedback.comparisons if comparisons is None else comparisons)
     else:
         texts = _Texts(feedback)
@@ -129,6 +134,12 @@ def write_feedback(
             rows = _pair_rows(kept, known, file_kind(path), left_out if on_error == "skip" else None)
     count = write_rows(path, rows, overwrite=overwrite)
     return Written(path, known, count, {reason: n for reason, n in left_out.items() if n})
+
+
+def _log_file(path: str | Path) -> Path:
+    if file_kind(Path(path)) not in ("jsonl", "json"):
+        raise DataError(f"{path}: an event log is JSON lines; name it .jsonl or .jsonl.gz")
+    return Path(path)
 
 
 def _format(name: str) -> Format:

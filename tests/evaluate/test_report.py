@@ -161,7 +161,7 @@ def test_sections_with_little_in_them() -> None:
 def test_what_is_known_of_a_reward_model_is_said(report_data: ReportData) -> None:
     text = Page(render_report(report_data)).text
     for words in (
-        "A held-out person, against the others0.83 (0.78 to 0.88)",
+        "A held-out labeler, against the others0.83 (0.78 to 0.88)",
         "Reward model, on the same judgements0.86 (0.81 to 0.91)",
         "Style alone, against the simulated labelers0.61 (0.55 to 0.67)",
         "Reward model, where the shorter one won0.79 (0.70 to 0.87)",

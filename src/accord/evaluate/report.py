@@ -246,7 +246,7 @@ def _pair(example: Example, labels: Mapping[str, str]) -> Pair:
 def _reward_bars(reward: RewardSection, judges: str) -> list[tuple[str, Estimate]]:
     named = [
         (f"Reward model, against {judges}", reward.accuracy),
-        ("A held-out person, against the others", reward.human),
+        ("A held-out labeler, against the others", reward.human),
         ("Reward model, on the same judgements", reward.human_model),
         (f"Style alone, against {judges}", reward.style_baseline),
         (f"Always the longer one, against {judges}", reward.length_baseline),

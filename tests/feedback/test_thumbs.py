@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
@@ -90,6 +90,7 @@ def test_every_vote_counts_or_was_changed_or_repeated(drawn):
     assert {(t.labeler, t.prompt_id): t.up for t in standing} == last
 
 
+@settings(max_examples=20)
 @given(votes)
 def test_a_vote_sent_again_changes_nothing(drawn):
     thumbs = [vote(*each) for each in drawn]

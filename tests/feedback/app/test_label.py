@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import select
@@ -130,6 +131,19 @@ def test_guidelines_that_were_not_accepted_are_409_and_a_repeat_is_not(project, 
     (project.workspace.path / "guidelines.md").write_text("# New\n")
     ada.send_form("/guidelines/acknowledge", version=project.workspace.guidelines()[0])
     assert ada.send_json(path, answer(task)).json()["stored"] is True  # it was stored under the old ones
+
+
+def test_who_never_accepted_guidelines_is_told_so_and_refuses_no_label(project, ada) -> None:
+    task = facts(ada)
+    eve = project.browser("eve")
+    for assignment in (task["assignment"], "invented", "\x00"):
+        got = eve.send_json(f"/label/{quote(assignment)}/submit", answer(task))
+        assert (got.status_code, got.json()["link"]) == (409, "/guidelines")
+        assert "you have not accepted the guidelines yet" in got.json()["error"]
+    assert refusals(project) == [], "no alarm counts it"
+    eve = reader(project, "eve")
+    got = eve.send_json(f"/label/{task['assignment']}/submit", answer(task, guidelines="another"))
+    assert (got.status_code, "is not one of yours" in got.json()["error"]) == (400, True)
 
 
 def test_the_newest_draft_wins_and_comes_back_with_the_page(ada) -> None:

@@ -7,6 +7,7 @@ harmless. What is refused is kept whole and answered with the reason: an error l
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Form, Request
@@ -21,6 +22,7 @@ from accord.feedback.app.labelwords import REMARKS, TITLES, key_help, lanes
 from accord.feedback.app.markdown import visible
 from accord.feedback.labeling import people
 from accord.feedback.labeling.answers import Answer
+from accord.feedback.labeling.leases import own
 from accord.feedback.labeling.people import Role, Session
 from accord.feedback.labeling.queue import Assignment, claim, save_draft
 from accord.feedback.labeling.submit import Receipt, flag, refuse, skip, stored, submit, take_back
@@ -161,6 +163,13 @@ def revises(store: Store, assignment_id: str) -> str:
         return connection.execute(select(a.feedback_id).where(a.id == assignment_id)).scalar() or ""
 
 
+def is_theirs(store: Store, labeler: str, assignment_id: str) -> bool:
+    """Whether there is such an assignment and it is this labeler's."""
+    with store.database.read() as connection, suppress(DataError):
+        return bool(own(connection, labeler, assignment_id))
+    return False
+
+
 def counts(store: Store, labeler: str, now: float) -> tuple[int, int]:
     """How many answers of the labeler stand, in all and of the last day."""
     a = t.assignments.c
@@ -204,14 +213,20 @@ def draft(at: TheDesk, session: Labeler, assignment_id: str, sent: Sent) -> Resp
 def submit_answer(at: TheDesk, session: Labeler, assignment_id: str, sent: Sent) -> Response:
     """Store an answer, with the version of the guidelines that stood beside it and that its labeler accepted.
 
-    A version that was not accepted, or not as the last one, is 409: read the guidelines, submit again.
+    A version that was not accepted, or not as the last one, is 409: read the guidelines, submit again. Of
+    somebody who never accepted any and holds no such task nothing is kept: it is no label that was refused.
     """
     who = session.person
     accepted = sent.get("guidelines") == who.acknowledged
     if not accepted and not stored(at.store, who.name, [str(sent.get("key"))]):  # unless it is sent again
+        theirs = is_theirs(at.store, who.name, assignment_id)
         reason = "the guidelines changed while you worked; read them, then submit again"
-        refuse(at.store, who.name, reason, sent | {"assignment": assignment_id}, at.clock())
-        return JSONResponse(_problem(reason) | {"link": "/guidelines"}, 409)
+        if who.acknowledged is None:
+            reason = "you have not accepted the guidelines yet; read and accept them, then ask for a task"
+        if theirs:
+            refuse(at.store, who.name, reason, sent | {"assignment": assignment_id}, at.clock())
+        if theirs or who.acknowledged is None:
+            return JSONResponse(_problem(reason) | {"link": "/guidelines"}, 409)
 
     def take() -> Receipt:
         given = Submission.build(sent, where="an answer")

@@ -4,10 +4,12 @@ import json
 import re
 
 import pytest
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from accord.feedback.labeling import people, webhooks
 from accord.feedback.labeling.people import DAY, Role
+from accord.store import state
 from accord.store.store import Store
 from labeling_app import ORIGIN, acknowledge, addresses
 
@@ -288,6 +290,25 @@ def test_people_are_invited_paused_and_given_tokens(project, olga):
     assert olga.delete(f"{V1}/people/cleo/tokens").json() == {"revoked": 1}
     assert cleo.get(f"{V1}/me").status_code == 401
     assert olga.post(f"{V1}/people/olga/status", json={"status": "paused"}).status_code == 400
+
+
+def test_a_pause_by_the_api_is_the_pause_of_the_page(project, olga, ann):
+    def counts() -> list[tuple[int, int]]:
+        with project.store.database.read() as connection:
+            rows = connection.execute(select(state.queue.c.taken, state.queue.c.done))
+            return sorted((taken, done) for taken, done in rows if taken)
+
+    task = claim(ann)
+    ann.post(f"{V1}/tasks/{task['id']}/submit", json=answer(task))
+    claim(ann)
+    assert counts() == [(1, 0), (1, 1)]
+    olga.post(f"{V1}/people/ann/status", json={"status": "paused"})
+    assert counts() == [(1, 1)], "the task on her screen is free"
+    olga.post(f"{V1}/people/ann/status", json={"status": "paused", "again": True})
+    assert counts() == [], "and what she labelled is asked again"
+    olga.post(f"{V1}/people/ann/status", json={"status": "active"})
+    assert counts() == [(1, 1)], "until she is back"
+    assert project.store.verify() == []
 
 
 def test_the_export_is_the_whole_store(project, olga, ann, tmp_path):

@@ -21,7 +21,7 @@ from accord.feedback.app import apitypes as a
 from accord.feedback.app import label
 from accord.feedback.app.deps import TheDesk, let_in, slow_down
 from accord.feedback.app.security import SAFE
-from accord.feedback.labeling import monitor, people, queue, webhooks
+from accord.feedback.labeling import monitor, monitor_review, people, queue, webhooks
 from accord.feedback.labeling.people import Person, Role, Session
 from accord.store import rows as r
 from accord.store.store import Store
@@ -233,8 +233,14 @@ def sign_in_link(request: Request, at: TheDesk, session: Owner, name: str) -> a.
 
 @router.post("/people/{name}/status", tags=["people"])
 def set_status(at: TheDesk, session: Owner, name: str, given: a.NewStatus) -> Person:
-    """Pause a person, or let them in again; what they labelled stays."""
-    return people.set_status(at.store, name, given.status)
+    """Pause a person, or let them in again; what they labelled stays.
+
+    What is on their screen goes to others. With `again` the prompts they labelled are asked of one more
+    labeler each, and their answers count to the overlap again when the pause ends.
+    """
+    if given.status == "paused":
+        return monitor_review.pause(at.store, name, given.again)[0]
+    return monitor_review.resume(at.store, name)
 
 
 @router.post("/people/{name}/tokens", tags=["people"])

@@ -191,9 +191,10 @@ class Joined(BaseModel):
 
 
 class NewStatus(Sent):
-    """active or paused."""
+    """active or paused; for a pause, whether to ask others about the prompts the person labelled."""
 
     status: Literal["active", "paused"]
+    again: bool = False
 
 
 class NewToken(Sent):

@@ -295,6 +295,10 @@ def test_label_lets_people_in_by_links_and_programs_by_tokens(run, workspace):
     assert (given["role"], given["uses"], given["days"]) == ("labeler", 3, 7.0)
     (workspace / "accord.toml").write_text("[label]\nport = 9999\n")
     assert figures(run("label", "invite", *w)[1])["link"].startswith("http://localhost:9999/join/")
+    (workspace / ".label-address").write_text("http://localhost:8137\n")  # as the app leaves it
+    assert figures(run("label", "invite", *w)[1])["link"].startswith("http://localhost:8137/join/")
+    (workspace / "accord.toml").write_text('[label]\nurl = "https://labels.example.org/"\n')
+    assert figures(run("label", "invite", *w)[1])["link"].startswith("https://labels.example.org/join/")
     assert run("label", "token", "bot", *w)[0] == 2
     token = figures(run("label", "token", "bot", "--role", "labeler", *w)[1])["token"]
     store = Workspace.open(workspace).store
@@ -304,8 +308,20 @@ def test_label_lets_people_in_by_links_and_programs_by_tokens(run, workspace):
     assert (code, "is labeler, not owner" in err) == (2, True)
     link = figures(run("label", "link", "bot", *w)[1])["link"].rsplit("/", 1)[-1]
     assert people.invitation(store, link, time.time()).person.name == "bot"
-    for bad in (("link", "nobody"), ("invite", "bob"), ("invite", "--uses", 0)):
-        assert run("label", *bad, *w)[0] == 2
+    for bad, words in (
+        (("link", "nobody"), "nobody"),
+        (("invite", "bob"), "leave the name out"),
+        (("invite", "--uses", 0), "uses is 0"),
+        (("invite", "--days", 0), "days is 0"),
+        (("invite", "--url", "labels.example.org"), "url"),
+        (("token", "bot", "--days=-3"), "days is -3"),
+        (("token", "new", "--role", "labeler", "--days", 0), "days is 0"),
+        (("token", "bot", "--uses", 2), "takes no --uses"),
+        (("link", "bot", "--days", 30), "takes no --days"),
+        (("link", "bot", "--role", "owner"), "takes no --role"),
+    ):
+        code, out, err = run("label", *bad, *w)
+        assert (code, out, words in " ".join(err.split())) == (2, "", True), (bad, err)
     assert [each.name for each in people.people(store)] == ["bot"]
 
 
@@ -317,6 +333,8 @@ def test_label_serves_until_it_is_interrupted(workspace, tmp_path, run):
         try:
             opened = json.loads(server.stdout.readline())
             assert opened["prompts"] == 30
+            invited = figures(run("label", "invite", "-w", workspace, "--json")[1])["link"]
+            assert invited.startswith(f"{opened['address']}/join/"), "the port the app was given"
             with httpx.Client(base_url=opened["address"], timeout=60) as browser:
                 entered = browser.post(opened["owner"])
                 assert (entered.status_code, entered.headers["location"]) == (303, "/")

@@ -172,7 +172,6 @@ def label(argv: Sequence[str]) -> Verb:
     def verb(
         config: Flat[LabelConfig] = _defaults(argv, "label", LabelConfig),
         workspace: Folder = HERE,
-        url: str = "",
         wait: bool = False,
         json: bool = False,
     ) -> int:
@@ -183,7 +182,6 @@ def label(argv: Sequence[str]) -> Verb:
 
         Args:
             workspace: Any folder in the workspace.
-            url: The address people reach the app by, such as https://labels.example.org behind a proxy.
             wait: Start with nothing to label too; tasks appear as completions come.
             json: Print one JSON object when it listens.
         """
@@ -202,7 +200,7 @@ def label(argv: Sequence[str]) -> Verb:
             sys.stdout.flush()
             err.print("open the owner's link (good once, for an hour) and invite labelers; Ctrl-C stops")
 
-        labeling.serve(Workspace.open(workspace), config, opened, url=url, wait=wait)
+        labeling.serve(Workspace.open(workspace), config, opened, wait=wait)
         err.print("stopped; every label that was acknowledged is kept")
         return 0
 
@@ -220,7 +218,7 @@ def _label_access(argv: Sequence[str]) -> Verb:
         name: tyro.conf.Positional[str] = "",
         workspace: Folder = HERE,
         role: Literal["labeler", "reviewer", "owner"] | None = None,
-        uses: int = 1,
+        uses: int | None = None,
         days: float | None = None,
         url: str = "",
         json: bool = False,
@@ -233,9 +231,10 @@ def _label_access(argv: Sequence[str]) -> Verb:
             name: The person; none for an invitation.
             workspace: Any folder in the workspace.
             role: invite: what they become, labeler unless given. token: make the person if there is none.
-            uses: invite: how many people may join by the link.
-            days: How long it is good; 7 for an invitation and no end for a token, unless given.
-            url: The address people reach the app by, unless it is the one of accord.toml.
+            uses: invite: how many people may join by the link, 1 unless given.
+            days: invite, token: how long it is good; 7 for an invitation and no end for a token, unless given.
+            url: The address people reach the app by; unless given, the one of accord.toml, else the one at
+                which the app was last served.
             json: Print one JSON object.
         """
         opened = Workspace.open(workspace)

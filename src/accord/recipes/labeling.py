@@ -26,6 +26,11 @@ OWNER = "owner"
 """Name of the owner that the first start makes."""
 GRACE = 10
 """Seconds that requests under way have to finish when the app stops."""
+LAST_ADDRESS = ".label-address"
+"""File of the workspace that holds the address the app was last served at."""
+TAKES = {"invite": {"role", "uses", "days"}, "link": set[str](), "token": {"role", "days"}}
+"""What each way in may be given, besides the person's name."""
+ADVICE = {"link": ": a person's link is good once, for an hour, and their role stays"}
 EVERYWHERE = ("0.0.0.0", "::", "")
 
 
@@ -47,13 +52,12 @@ def serve(
     config: LabelConfig,
     opened: Callable[[Opening], None],
     *,
-    url: str = "",
     wait: bool = False,
 ) -> None:
     """Run the app until it is interrupted; ``opened`` is called once it listens.
 
-    ``url`` is the address that people reach it by, where it is not the one it listens on. Requests
-    under way are finished before it ends; a second interrupt ends it at once.
+    The address is remembered in the workspace, for links that are made elsewhere. Requests under way are
+    finished before it ends; a second interrupt ends it at once.
 
     Raises:
         ConfigError: the port is taken, or the address is none of this computer's.
@@ -65,7 +69,8 @@ def serve(
     if not tasks and not wait:
         raise DataError(_nothing(workspace, config))
     with listen(config) as listening:
-        address = url.rstrip("/") or address_of(config, listening.getsockname()[1])
+        address = config.url.rstrip("/") or address_of(config, listening.getsockname()[1])
+        (workspace.path / LAST_ADDRESS).write_text(f"{address}\n", encoding="utf-8")
         link = people.sign_in_link(workspace.store, owner(workspace).name, time.time())
         settings = uvicorn.Config(
             create_app(workspace, config),
@@ -104,30 +109,49 @@ def access(
     name: str = "",
     *,
     role: str | None = None,
-    uses: int = 1,
+    uses: int | None = None,
     days: float | None = None,
     url: str = "",
 ) -> dict[str, object]:
     """A way in: ``invite`` for new people, ``link`` for the person ``name``, ``token`` for programs.
 
-    A token's person is made if there is none and a ``role`` is given. Raises :class:`DataError` for a
-    person who is unknown, or has another role.
+    A token's person is made if there is none and a ``role`` is given. A link leads to ``url``, else to the
+    config's, else to where the app was last served.
+
+    Raises:
+        DataError: a person who is unknown or has another role, or a setting that this way in does not take.
+        ConfigError: ``url`` is no address.
     """
     store, now = workspace.store, time.time()
-    base = f"{url.rstrip('/') or address_of(config)}/join"
+    given = {"role": role, "uses": uses, "days": days}
+    odd = [name for name, value in given.items() if value is not None and name not in TAKES[action]]
+    if odd:
+        raise DataError(f"`accord label {action}` takes no --{odd[0]}; leave it out{ADVICE.get(action, '')}")
+    base = f"{_address(workspace, config, url)}/join"
     if action == "invite":
         if name:
             raise DataError(
                 f"an invitation is for whoever has its link, not for {name!r}; leave the name out"
             )
-        given = Role(role or Role.LABELER)
-        secret = people.invite(store, given, None, now, days=days or 7.0, uses=uses)
-        return {"link": f"{base}/{secret}", "role": given.value, "uses": uses, "days": days or 7.0}
+        become = Role(role or Role.LABELER)
+        uses, days = 1 if uses is None else uses, 7.0 if days is None else days
+        secret = people.invite(store, become, None, now, days=days, uses=uses)
+        return {"link": f"{base}/{secret}", "role": become.value, "uses": uses, "days": days}
     if action == "link":
         return {"link": f"{base}/{people.sign_in_link(store, name, now)}", "name": name}
+    people.check_days(days)  # before anybody is made
     if role is not None:
         _make_sure(workspace, name, Role(role), now)
     return {"token": people.issue_token(store, name, now, days), "name": name}
+
+
+def _address(workspace: Workspace, config: LabelConfig, url: str) -> str:
+    """The address that a link leads to."""
+    given = LabelConfig.build({"url": url}, "--url").url or config.url
+    last = workspace.path / LAST_ADDRESS
+    if not given and last.is_file():
+        given = last.read_text(encoding="utf-8").strip()
+    return given.rstrip("/") or address_of(config)
 
 
 def _make_sure(workspace: Workspace, name: str, role: Role, now: float) -> None:

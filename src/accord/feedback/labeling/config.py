@@ -52,6 +52,9 @@ class LabelConfig(Config):
     """Address the app listens on; 0.0.0.0 for every network this computer is in."""
     port: int = Field(8080, ge=0, le=65535)
     """Port the app listens on."""
+    url: str = Field("", pattern=r"^(https?://[^\s/]\S*)?$")
+    """Address people reach the app by, such as https://labels.example.org behind a proxy; unless given, the
+    one it listens on."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -27,6 +27,7 @@ from accord.store import state as t
 from accord.store.store import Store
 
 DAY = 86_400.0
+TOKEN_DAYS = 3650
 SESSION_DAYS = 14
 NAME_LENGTH = 60
 PASSWORD_LENGTH = (8, 1000)
@@ -294,9 +295,16 @@ def _stored(salt: bytes, hashed: bytes) -> str:
 
 def issue_token(store: Store, name: str, now: float, days: float | None = None) -> str:
     """A program's token that acts as the person called ``name``; for ``days``, or until revoked."""
+    check_days(days)
     expires = None if days is None else now + days * DAY
     with store.database.write() as connection:
         return _keep(connection, "token", now, expires, person_id=_row(connection, name)["id"])
+
+
+def check_days(days: float | None) -> None:
+    """Raise :class:`DataError` for days that no token lasts."""
+    if days is not None and not 0 < days <= TOKEN_DAYS:
+        raise DataError(f"days is {days}; a token lasts up to {TOKEN_DAYS} days; give none for no end")
 
 
 def person_of_token(store: Store, secret: str, now: float) -> Person | None:

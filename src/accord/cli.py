@@ -232,7 +232,7 @@ def _label_access(argv: Sequence[str]) -> Verb:
             workspace: Any folder in the workspace.
             role: invite: what they become, labeler unless given. token: make the person if there is none.
             uses: invite: how many people may join by the link, 1 unless given.
-            days: invite, token: how long it is good; 7 for an invitation and no end for a token, unless given.
+            days: invite: how long it is good, 7 unless given. token: the same, no end unless given.
             url: The address people reach the app by; unless given, the one of accord.toml, else the one at
                 which the app was last served.
             json: Print one JSON object.

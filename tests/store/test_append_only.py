@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError
 
+from accord.errors import DataError, StoreError
+from accord.store.rows import insert_new, ranking_row
 from accord.store.store import Store
 from accord.store.tables import TABLES, feedback, run_states, seal
 from accord.types import Comparison, Ranking, Thumb
@@ -140,6 +143,73 @@ def test_a_lost_row_that_others_refer_to_is_found(full: Store, ids: list[str]) -
     assert ("comparisons", f"chosen_id {ids[0]!r} is not in completions") in found
     assert ("feedback", "supersedes 'one' is not in feedback") in found
     assert ("feedback", f"completion {ids[0]!r} is not one of prompt {P.id!r}") in found
+
+
+def names(store: Store) -> set[tuple[str, str, str]]:
+    return {(problem.table, problem.id, problem.what) for problem in store.verify()}
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("table", "gone", "numbers", "what"),
+    [
+        ("feedback", "id IN ('two', 'vote')", "seq 2 to 3", "2 rows were taken away"),
+        ("splits", "seq = 1", "seq 1", "1 row was taken away"),
+        ("comparisons", "seq > 0", "seq 1", "1 row was taken away"),
+        ("artefacts", "seq > 0", "seq 1", "1 row was taken away"),
+    ],
+)
+def test_a_lost_row_that_nobody_refers_to_is_found(
+    full: Store, table: str, gone: str, numbers: str, what: str
+) -> None:
+    tamper(full, f"DELETE FROM {table} WHERE {gone}")
+    assert (table, numbers, what) in names(full)
+
+
+def half_written(store: Store, ranking: Ranking) -> None:
+    with store.database.write() as connection:
+        insert_new(connection, feedback, [ranking_row(ranking)], lambda new, old: True)
+        connection.exec_driver_sql("INSERT INTO feedback (id) VALUES ('bare')")
+
+
+def test_a_refused_row_takes_no_number(full: Store, ids: list[str]) -> None:
+    for _ in range(3):
+        with pytest.raises(DataError):
+            full.add_rankings([Ranking(P.id, "eve", ((ids[0],),)), Ranking(P.id, "eve", (("gone",),))])
+        with pytest.raises(StoreError):
+            half_written(full, Ranking(P.id, "eve", ((ids[0],),)))
+    full.add_rankings([Ranking(P.id, "eve", ((ids[0],),))])
+    assert full.verify() == []
+
+
+def test_a_run_without_a_state_is_found(full: Store) -> None:
+    made = full.artefacts("agree-1")[0].id
+    run = full.start_run("reward", {}, ["agree-1", made, "0" * 16, "file:x"])
+    (run.path / "weights").write_bytes(b"w")
+    policy = full.add_artefact(run.id, "policy", run.path / "weights").id
+    full.finish_run(run.id, "done", {"artefact": policy})
+    full.start_run("align", {}, ["reward-1"])
+    assert full.verify() == []
+    tamper(full, "DELETE FROM artefacts", "DELETE FROM run_states WHERE run_id = 'reward-1'")
+    tamper(full, "DELETE FROM run_states WHERE run_id = 'align-1'")
+    found = names(full)
+    for id in ("reward-1", "align-1"):
+        assert ("runs", id, "it has no state, not even that it began") in found
+
+
+def test_a_lost_run_artefact_or_folder_is_found(full: Store, tmp_path: Path) -> None:
+    run = full.start_run("reward", {}, ["agree-1"])
+    (run.path / "weights").write_bytes(b"w")
+    policy = full.add_artefact(run.id, "policy", run.path / "weights").id
+    full.finish_run(run.id, "done", {"artefact": policy})
+    shutil.rmtree(tmp_path / "runs" / "agree-1")
+    assert ("runs", "agree-1", "its folder runs/agree-1 is missing") in names(full)
+    tables = ("comparisons", "artefacts", "run_states")
+    tamper(full, *(f"DELETE FROM {table} WHERE run_id = 'agree-1'" for table in tables))
+    tamper(full, "DELETE FROM runs WHERE id = 'agree-1'", f"DELETE FROM artefacts WHERE id = '{policy}'")
+    found = names(full)
+    assert ("runs", "reward-1", "its input 'agree-1' is no run or artefact of the store") in found
+    assert ("runs", "reward-1", f"it made the artefact {policy!r}, which is not stored") in found
 
 
 def reseal(store: Store, change: str, id: str) -> None:

@@ -1,4 +1,4 @@
-"""The store's proof of itself: every seal, reference, correction and artefact, checked again."""
+"""The store's proof of itself: every seal, reference, correction, run and artefact, checked again."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from accord.store.append_only import trigger_names
 from accord.store.database import Database, alembic_config
 from accord.store.lineage import content_hash
 from accord.store.state import STATE
+from accord.store.verify_runs import check_numbers, check_runs
 from accord.store.verify_state import check_state
 
 
@@ -43,9 +44,11 @@ def verify(database: Database, root: Path) -> list[Problem]:
         broken = [problem for table in t.TABLES for problem in _seals(connection, table)]
         problems += broken
         problems += [problem for table in (*t.TABLES, *STATE) for problem in _references(connection, table)]
+        problems += [Problem(*finding) for table in t.TABLES for finding in check_numbers(connection, table)]
         problems += [Problem(*finding) for finding in check_state(connection)]
         if not broken:  # what follows reads rows as records, which an altered row need not be
             problems += _judgements(connection)
+            problems += [Problem(*finding) for finding in check_runs(connection, root)]
             problems += _artefacts(connection, root)
     return problems
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy import exc
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -56,7 +57,10 @@ def _sign_in(request: Request, _: Exception) -> Response:
 
 def _refused(request: Request, error: Exception) -> Response:
     # the database out of reach is ours to mend, and worth another try; the rest is the request's fault
-    if isinstance(error, StoreError) and error.__cause__ is not None:
+    cause = error.__cause__
+    if isinstance(cause, exc.DataError):  # a text or number that this database cannot hold, such as NUL
+        return _answer(request, 400, "the request holds a character or number that cannot be stored")
+    if isinstance(error, StoreError) and cause is not None:
         return _answer(request, 503, str(error), {"Retry-After": "5"})
     return _answer(request, 400, str(error))
 

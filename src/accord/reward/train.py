@@ -6,7 +6,7 @@ pairs in one gradient, because pairs of a prompt shuffled apart over-fit within 
 in ``reward.loss``. Held-out prompts, never held-out pairs, are scored several times an epoch and decide
 which weights are kept; training stops where a whole epoch of them brought nothing better.
 
-Left out: a margin (Llama 3 dropped Llama 2's), ensembles, calibration by temperature.
+Left out: a margin (Llama 3 dropped Llama 2's).
 """
 
 from __future__ import annotations

@@ -114,11 +114,18 @@ def by_mouse(page: Page, id: str, lane: int | str) -> None:
 
 
 def by_touch(page: Page, id: str, lane: int | str) -> None:
-    target = page.locator(f'[data-lane="{lane}"]')
-    if target.is_visible() and hash_of(id, lane) % 2:
-        drag_finger(page, page.locator(f'.chip[data-id="{id}"]'), target)
+    chip, target = page.locator(f'.chip[data-id="{id}"]'), page.locator(f'[data-lane="{lane}"]')
+    if target.is_visible() and hash_of(id, lane) % 2 and within_reach(page, chip, target):
+        drag_finger(page, chip, target)
     elif (button := page.locator(f'.answer[data-id="{id}"] [data-move="{lane}"]')).is_enabled():
         button.tap()
+
+
+def within_reach(page: Page, chip, target) -> bool:
+    """Whether one finger finds both on the screen: with six completions the lanes are wider than a phone."""
+    centre(chip)
+    box = target.bounding_box()
+    return 0 <= box["x"] + box["width"] / 2 < page.viewport_size["width"]
 
 
 def hash_of(id: str, lane: int | str) -> int:
@@ -148,8 +155,9 @@ def drag_finger(page: Page, source, target) -> None:
         at = [{"x": x, "y": y} for x, y in points]
         finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
 
-    (x, y), (to_x, to_y) = centre(source), centre(target)
-    x, y = centre(source)  # the dock may have scrolled to show the target
+    x, y = centre(source)
+    box = target.bounding_box()  # not scrolled to: that would move the source away
+    to_x, to_y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     touch("touchStart", (x, y))
     for part in (0.1, 0.3, 0.6, 0.9, 1.0):
         touch("touchMove", (x + part * (to_x - x), y + part * (to_y - y)))

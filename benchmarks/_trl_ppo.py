@@ -12,7 +12,7 @@ import tempfile
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
 from datasets import Dataset
-from transformers import LlamaForCausalLM, LlamaForSequenceClassification, TrainerCallback
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 from _ppo_sizes import (
@@ -22,24 +22,11 @@ from _ppo_sizes import (
     ROLLOUTS,
     arguments,
     llama,
-    now,
     prompts,
     report,
     tokenizer,
 )
-
-
-class Clock(TrainerCallback):
-    """The time of every step's end."""
-
-    def __init__(self):
-        self.marks = []
-
-    def on_train_begin(self, *args, **kwargs):
-        self.marks.append(now())
-
-    def on_step_end(self, *args, **kwargs):
-        self.marks.append(now())
+from _trl_clock import Clock
 
 
 def main():

@@ -11,10 +11,10 @@ import tempfile
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
 from datasets import Dataset
-from transformers import LlamaForSequenceClassification, TrainerCallback
+from transformers import LlamaForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
-from _ppo_sizes import OUTSIDE, llama, now, tokenizer
+from _ppo_sizes import OUTSIDE, llama, tokenizer
 from _reward_sizes import (
     CENTERING,
     LEARNING_RATE,
@@ -25,19 +25,7 @@ from _reward_sizes import (
     rankings,
     report,
 )
-
-
-class Clock(TrainerCallback):
-    """The time of every step's end."""
-
-    def __init__(self):
-        self.marks = []
-
-    def on_train_begin(self, *args, **kwargs):
-        self.marks.append(now())
-
-    def on_step_end(self, *args, **kwargs):
-        self.marks.append(now())
+from _trl_clock import Clock
 
 
 def main():

@@ -131,10 +131,10 @@ def agree(workspace: Workspace, config: AgreeConfig) -> tuple[Run, Consensus]:
         prompts = {prompt.id: prompt for prompt in store.prompts(ids=ids)}
         consensus = agree_rankings(prompts, store.completions(ids), rankings, config)
         store.add_comparisons(consensus.comparisons, record.run.id)
-        alpha = consensus.agreement.alpha_ordinal.interval
+        alpha, counted = consensus.agreement.alpha_ordinal.interval, len(once(rankings))
         record.metrics |= {
-            "rankings": len(once(rankings)),
-            "repeats": len(rankings) - len(once(rankings)),
+            "rankings": counted,
+            "repeats": len(rankings) - counted,
             "labelers": len(consensus.labelers),
             "comparisons": len(consensus.comparisons),
             "dropped": consensus.dropped,

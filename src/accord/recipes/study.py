@@ -95,10 +95,6 @@ def study(workspace: Workspace, config: StudyConfig, *, gold: Scorer | None = No
     return workspace.store.run(record.run.id), found
 
 
-def _current(workspace: Workspace) -> list[Ranking]:
-    return list(workspace.store.rankings())
-
-
 def _of_workspace(workspace: Workspace, split: str | None) -> Evidence:
     sources, comparisons = comparisons_of(workspace)
     if split is not None:
@@ -106,7 +102,7 @@ def _of_workspace(workspace: Workspace, split: str | None) -> Evidence:
         comparisons = [c for c in comparisons if c.prompt.id in known]
         if not comparisons:
             raise DataError(f"no comparison is of a prompt in split {split!r}; name another, or none")
-    return Evidence(comparisons, _current(workspace), sources, [], 0)
+    return Evidence(comparisons, list(workspace.store.rankings()), sources, [], 0)
 
 
 def _of_file(name: str) -> Evidence:

@@ -59,14 +59,17 @@ class Study:
     """Why there is no consensus; empty where there is one."""
     consensus: Consensus | None = None
     """Without its comparisons."""
-    agreement: Agreement | None = None
-    """Adjudications left out, for they were made with the others' answers in view."""
     repeats: Figure | None = None
     """Share of pairs on which labelers who were asked again said the same."""
     labelers: list[LabelerLine] = field(default_factory=list)
     disputes: list[Dispute] = field(default_factory=list)
     contradicted: Interval | None = None
     """Share of contradicted votes among good labelers (``monitor_disputes.contradictions``)."""
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """Of the consensus: adjudications left out, for they were made with the others' answers in view."""
+        return self.consensus.agreement if self.consensus else None
 
     @property
     def unclear(self) -> bool:
@@ -103,7 +106,6 @@ def study(store: Store, config: AgreeConfig, now: float) -> Study:
     found = disputes(rankings, consensus, reliability_weights(consensus, config.min_overlap))
     return done(
         consensus=replace(consensus, comparisons=[]),  # 300,000 of a large project; no page shows them
-        agreement=consensus.agreement,
         repeats=consistency(repeats(independent), rng, DRAWS).exact,
         labelers=lines,
         disputes=[each for each in found if each.prompt_id not in gold],

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from accord.lm.classifier import Encoded
-from accord.reward.data import Mark, Pair, PromptGroup
+from accord.lm.grouped import Mark, Pair, PromptGroup
 from accord.reward.loss import Objective
 from accord.types import Prompt
 

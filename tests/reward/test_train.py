@@ -12,8 +12,9 @@ import torch
 from accord.errors import ConfigError, DataError, ModelError, NumericsError
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.features import features
+from accord.lm.grouped import batches, split_by_prompt
 from accord.lm.packed import worth_packing
-from accord.reward.data import batches, gather, split_by_prompt
+from accord.reward.data import gather
 from accord.reward.loss import Objective
 from accord.reward.measure import Reliability, reliability
 from accord.reward.model import CLASSES, RewardModel

@@ -17,11 +17,11 @@ from accord.errors import DataError
 from accord.feedback.consensus import AgreeConfig
 from accord.feedback.consensus import agree as agree_rankings
 from accord.feedback.formats.read import read_feedback
+from accord.lm.grouped import normalised
 from accord.recipes.record import comparisons_of, recorded
 from accord.recipes.reward_report import STUDY, headlines, near_duplicates
 from accord.recipes.steps import scorer_of
 from accord.reward.classifier import Value
-from accord.reward.data import normalised
 from accord.reward.study import Study, study_scorer
 from accord.store.lineage import Run, Status
 from accord.types import Comparison, Ranking, Scorer, digest

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from accord.reward.data import PromptGroup
+from accord.lm.grouped import PromptGroup
 from accord.rl.losses import centering_penalty, ranking_loss
 
 LEAST_OF_EACH = 5

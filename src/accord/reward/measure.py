@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accord.lm.classifier import SequenceClassifier
-from accord.reward.data import Lost, OverLong, PromptGroup
+from accord.lm.grouped import Lost, OverLong, PromptGroup
 from accord.reward.loss import Objective
 from accord.reward.model import RewardModel, one_number
 from accord.stats.calibration import log_loss

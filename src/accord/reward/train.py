@@ -2,7 +2,7 @@
 
 One prompt with all its completions is one batch element: N forwards for N completions, and all its
 pairs in one gradient, because pairs of a prompt shuffled apart over-fit within a single epoch
-(Ouyang et al. 2022, arXiv:2203.02155, section 3.5). What is in a batch stands in ``reward.data``, the loss
+(Ouyang et al. 2022, arXiv:2203.02155, section 3.5). What is in a batch stands in ``lm.grouped``, the loss
 in ``reward.loss``. Held-out prompts, never held-out pairs, are scored several times an epoch and decide
 which weights are kept; training stops where a whole epoch of them brought nothing better.
 
@@ -21,11 +21,13 @@ from torch import Tensor, nn
 
 from accord.config import Config
 from accord.errors import ConfigError, DataError
+from accord.lm.best import Best
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.fit import cosine, fit, mixed_precision
+from accord.lm.grouped import OverLong, PromptGroup, batches, split_by_prompt
 from accord.lm.packed import packed_logits, packing_agrees, worth_packing
 from accord.lm.render import Template
-from accord.reward.data import OverLong, PromptGroup, batches, gather, split_by_prompt
+from accord.reward.data import gather
 from accord.reward.loss import Objective
 from accord.reward.measure import RewardReport, held_out_loss, measure, report_on
 from accord.reward.model import CLASSES, RewardModel, one_number
@@ -186,7 +188,7 @@ def _optimise(
         epochs=config.epochs,
         seed=config.seed,
     )
-    best = _Best([*weights, *learned])
+    best = Best([*weights, *learned])
     history: list[dict[str, float]] = []
     first = [group.inputs for group in train_groups[: config.batch_prompts]]
     pack = worth_packing(classifier, first) and packing_agrees(classifier, first)
@@ -211,32 +213,6 @@ def _optimise(
             break
     best.restore()
     return tuple(history)
-
-
-class _Best:
-    """The parameters at the lowest held-out loss so far. What does not train is not copied."""
-
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self.parameters = parameters
-        self.lowest = math.inf
-        self.waited = 0
-        """Looks since the lowest."""
-        self.kept: list[Tensor] | None = None
-
-    def look(self, loss: float, last: bool) -> None:
-        """Take note of a loss; the last weights need no copy."""
-        if not loss < self.lowest and self.lowest < math.inf:
-            self.waited += 1
-            return
-        self.lowest, self.waited = loss, 0
-        self.kept = None if last else [p.detach().clone() for p in self.parameters]
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Put the kept parameters back."""
-        if self.kept is not None:
-            for parameter, value in zip(self.parameters, self.kept, strict=True):
-                parameter.copy_(value)
 
 
 def _loss(

@@ -171,8 +171,8 @@ class _Places(Generic[E]):
             if self.over_long is OverLong.REFUSE:
                 raise DataError(
                     f"completion {completion.id or completion.text[:40]!r} of prompt {group.prompt.id!r} is, "
-                    f"with it, {encoded.cut} tokens too long; shorten it, take a base of a longer context, or "
-                    "choose over_long = cut or leave_out"
+                    f"with it, {encoded.cut} tokens too long; shorten it, take a base of a longer context, "
+                    "or choose over_long = cut or leave_out"
                 )
             if self.over_long is OverLong.LEAVE_OUT:
                 return None

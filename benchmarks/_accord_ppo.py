@@ -19,7 +19,9 @@ from _ppo_sizes import (
     report,
     tokenizer,
 )
-from accord.align.online import AlignConfig, Learner, run_step
+from accord.align.learner import Learner
+from accord.align.online import run_step
+from accord.align.settings import AlignConfig
 from accord.lm.model import LanguageModel
 from accord.lm.render import Template
 from accord.types import Prompt, Score

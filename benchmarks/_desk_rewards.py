@@ -22,8 +22,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from accord.align.online import AlignConfig
 from accord.align.run import align
+from accord.align.settings import AlignConfig
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.model import LanguageModel

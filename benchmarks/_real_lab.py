@@ -26,8 +26,9 @@ from _real_models import cached, make_summariser, say
 from accord.evaluate.metrics import RougeScorer
 from accord.lm.classifier import Encoded, Reads, SequenceClassifier
 from accord.lm.engine import Engine, SamplingConfig
-from accord.lm.fit import cosine, fit
+from accord.lm.fit import fit
 from accord.lm.model import LanguageModel
+from accord.lm.schedule import cosine
 from accord.recipes.lab import LabConfig, detoxify, read_dialogues
 from accord.stats.intervals import wilson
 from accord.types import Completion, Prompt

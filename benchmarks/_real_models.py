@@ -30,8 +30,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from accord.lm.fit import cosine, fit
+from accord.lm.fit import fit
 from accord.lm.model import LanguageModel, best_device
+from accord.lm.schedule import cosine
 from accord.lm.tokens import TokenBatch
 from accord.types import digest
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 import transformers
 
-from accord.align.online import AlignConfig
 from accord.align.run import align
+from accord.align.settings import AlignConfig
 from accord.lm.model import LanguageModel
 from accord.lm.tiny import write_tiny
 from accord.lm.tokens import TokenBatch

@@ -232,7 +232,8 @@ class Anchor:
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """One episode, in tokens. ``mask`` is 1 where the policy chose the token, 0 where the
-    environment did; ``logprobs`` (nats) are those of the policy that sampled it."""
+    environment did; ``logprobs`` (nats) are those of the policy that sampled it (0 where the environment
+    spoke); ``paid`` is what an environment paid at each token, empty where nothing."""
 
     prompt: Prompt
     prompt_ids: tuple[int, ...]
@@ -242,13 +243,17 @@ class Rollout:
     stop: Stop
     text: str
     policy_version: int = 0
+    paid: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not len(self.ids) == len(self.logprobs) == len(self.mask):
+        sizes = {len(self.ids), len(self.logprobs), len(self.mask), len(self.paid or self.ids)}
+        if len(sizes) > 1:
             raise ValueError(
-                f"rollout of {len(self.ids)} ids with {len(self.logprobs)} log-probs and "
-                f"{len(self.mask)} mask entries"
+                f"rollout of {len(self.ids)} ids with {len(self.logprobs)} log-probs, "
+                f"{len(self.mask)} mask entries and {len(self.paid)} payments"
             )
+        if not any(self.mask):
+            raise ValueError("a rollout in which the policy chose no token")
 
     @property
     def completion(self) -> Completion:

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from accord.errors import DataError, NumericsError
-from accord.lm.fit import cosine, fit
+from accord.lm.fit import fit
+from accord.lm.schedule import cosine
 
 X = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
 Y = X @ torch.tensor([1.0, -2.0, 0.5])

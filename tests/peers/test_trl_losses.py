@@ -17,7 +17,8 @@ from torch.testing import assert_close
 from accord.lm.score import log_softmax
 from accord.rl.advantages import gae, masked_mean, masked_var, whiten
 from accord.rl.kl import k1, k3, kl_rewards
-from accord.rl.losses import centering_penalty, clipped_policy_loss, clipped_value_loss, ranking_loss
+from accord.rl.losses import clipped_policy_loss, clipped_value_loss
+from accord.rl.ranking import centering_penalty, ranking_loss
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-trl/bin/python"
@@ -74,7 +75,7 @@ def test_kl_rewards_advantages_and_returns(captured, run):
         rewards = -0.1 * trl["kl"]
     else:
         close(torch.where(policy_mask, k1(trl["logprobs"], trl["ref_logprobs"]), 0.0), trl["kl"])
-        rewards = kl_rewards(trl["logprobs"], trl["ref_logprobs"], 0.1, policy_mask)
+        rewards = kl_rewards(k1(trl["logprobs"], trl["ref_logprobs"]), 0.1, policy_mask)
     rewards[torch.arange(len(rewards)), value_mask.sum(1) - 1] += trl["scores"]
     if run == "scaled":
         rewards = whiten(rewards, value_mask, shift_mean=False)

@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from accord.errors import NumericsError
-from accord.rl.kl import AdaptiveBeta, FixedBeta, exact_kl, k1, k2, k3, kl_rewards
+from accord.rl.kl import Beta, ahead, exact_kl, k1, k2, k3, kl_loss, kl_rewards
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_k1_in_the_reward_has_the_exact_gradient(pair):
     # REINFORCE on kl_rewards of beta = 0.3: E_p[reward grad log p] = -0.3 grad KL.
     policy, reference = pair
     logp, logq = torch.log_softmax(policy, 0), torch.log_softmax(reference, 0)
-    rewards = kl_rewards(logp, logq, 0.3, torch.ones(6))
+    rewards = kl_rewards(k1(logp, logq), 0.3, torch.ones(6))
     assert not rewards.requires_grad
     gradient = torch.autograd.grad((logp.detach().exp() * rewards * logp).sum(), policy)[0]
     assert_close(gradient, -0.3 * kl_gradient(policy, reference))
@@ -100,12 +100,8 @@ def test_gradient_of_the_exact_kl_equals_finite_differences():
 
 def test_kl_rewards_by_hand():
     # beta 0.5; log-ratios 1, -2 and a masked NaN.
-    rewards = kl_rewards(
-        torch.tensor([[-1.0, -3.0, math.nan]]),
-        torch.tensor([[-2.0, -1.0, 0.0]]),
-        0.5,
-        torch.tensor([[1, 1, 0]]),
-    )
+    log_ratio = k1(torch.tensor([[-1.0, -3.0, math.nan]]), torch.tensor([[-2.0, -1.0, 0.0]]))
+    rewards = kl_rewards(log_ratio, 0.5, torch.tensor([[1, 1, 0]]))
     assert rewards.tolist() == [[-0.5, 1.0, 0.0]]
 
 
@@ -114,7 +110,7 @@ def test_adaptive_beta_by_hand():
     # kl 6.6: error 0.1,          0.2 * (1 + 0.1 * 0.0256)        = 0.200512
     # kl 60:  error 9 -> 0.2,     0.200512 * (1 + 0.2 * 0.0256)   = 0.20153862144
     # kl 0:   error -1 -> -0.2,   0.20153862144 * (1 - 0.00512)   = 0.2005067436982...
-    beta = AdaptiveBeta(0.2, target=6, horizon=10_000)
+    beta = Beta(0.2, target=6, horizon=10_000)
     beta.update(6.6, 256)
     assert beta.value == pytest.approx(0.200512, abs=1e-15)
     beta.update(60, 256)
@@ -124,45 +120,112 @@ def test_adaptive_beta_by_hand():
 
 
 def test_adaptive_beta_brings_a_simple_world_to_its_target():
-    beta = AdaptiveBeta(0.5, target=2.0, horizon=500)
+    beta = Beta(0.5, target=2.0, horizon=500)
     for _ in range(400):
         beta.update(1 / beta.value, 100)  # a policy whose KL is 1 / beta
     assert 1 / beta.value == pytest.approx(2.0, rel=1e-3)
-    beta = AdaptiveBeta(0.01, target=2.0, horizon=500)
+    beta = Beta(0.01, target=2.0, horizon=500)
     for _ in range(400):
         beta.update(1 / beta.value, 100)
     assert 1 / beta.value == pytest.approx(2.0, rel=1e-3)
 
 
 def test_controllers_go_on_from_a_checkpoint_to_the_bit():
-    one, two = AdaptiveBeta(0.2, 6.0, 10_000), AdaptiveBeta(0.2, 6.0, 10_000)
+    one, two = Beta(0.2, 6.0, 10_000), Beta(0.2, 6.0, 10_000)
     one.update(7.1, 64)
     two.load_state_dict(json.loads(json.dumps(one.state_dict())))
     one.update(3.3, 64)
     two.update(3.3, 64)
     assert one.value == two.value != 0.2
-    fixed = FixedBeta(0.1)
+    fixed = Beta(0.1)
     fixed.update(100.0, 64)
     assert fixed.value == 0.1
-    again = FixedBeta(0.5)
+    again = Beta(0.5)
     again.load_state_dict(fixed.state_dict())
     assert again.value == 0.1
 
 
 def test_controllers_refuse_what_would_be_silently_wrong():
-    beta = AdaptiveBeta(0.2, target=6, horizon=1000)
+    beta = Beta(0.2, target=6, horizon=1000)
     with pytest.raises(NumericsError, match="KL is nan"):
         beta.update(math.nan, 10)
     with pytest.raises(ValueError, match="must exceed 1200"):
         beta.update(0.0, 6000)
     assert beta.value == 0.2
-    with pytest.raises(ValueError, match=r"\['value'\] is not of a AdaptiveBeta"):
-        beta.load_state_dict(FixedBeta(0.1).state_dict())
-    with pytest.raises(ValueError, match="checkpoint has target 3"):
-        beta.load_state_dict(AdaptiveBeta(0.1, 3, 1000).state_dict())
+    with pytest.raises(ValueError, match=r"is not one of target and horizon \(6, 1000\)"):
+        beta.load_state_dict(Beta(0.1).state_dict())
+    with pytest.raises(ValueError, match="'target': 3"):
+        beta.load_state_dict(Beta(0.1, 3, 1000).state_dict())
     with pytest.raises(ValueError, match="beta is -1"):
-        FixedBeta(-1)
+        Beta(-1)
     with pytest.raises(ValueError, match="both must be positive"):
-        AdaptiveBeta(0.1, target=0, horizon=10)
+        Beta(0.1, target=0, horizon=10)
     with pytest.raises(ValueError, match="nothing is broadcast"):
-        kl_rewards(torch.zeros(2, 3), torch.zeros(2, 3), 0.1, torch.ones(2, 1))
+        kl_rewards(torch.zeros(2, 3), 0.1, torch.ones(2, 1))
+
+
+def ratio_expectation(estimator, policy, reference, sampler):
+    """E over the sampler's tokens of rho k: (value, gradient with respect to the policy's logits)."""
+    logp, logq, old = (torch.log_softmax(x, 0)[None] for x in (policy, reference, sampler))
+    terms = kl_loss(logp, old, logq, torch.ones(1, 6), estimator)
+    value = (old.detach().exp() * terms).sum()
+    return value, torch.autograd.grad(value, policy)[0]
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k3"])
+def test_under_the_ratio_an_unbiased_estimator_has_value_and_gradient_of_the_exact_kl(pair, estimator):
+    policy, reference = pair
+    exact = exact_kl(policy[None], reference[None])[0]
+    moved = policy.detach() + torch.tensor([0.3, -0.2, 0.1, 0.0, -0.4, 0.5], dtype=torch.float64)
+    for sampler in (policy.detach(), moved):  # on the policy, and where it has moved since
+        value, gradient = ratio_expectation(estimator, policy, reference, sampler)
+        assert value.item() == pytest.approx(exact.item())
+        assert_close(gradient, kl_gradient(policy, reference))
+
+
+def test_under_the_ratio_k2_stays_biased(pair):
+    policy, reference = pair
+    value, gradient = ratio_expectation("k2", policy, reference, policy.detach())
+    assert abs(value - exact_kl(policy[None], reference[None])[0]) > 0.01
+    assert (gradient - kl_gradient(policy, reference)).abs().max() > 0.01
+
+
+def test_kl_loss_keeps_the_padding_out_of_value_and_gradient():
+    logprobs = torch.tensor([[-1.0, 900.0]], requires_grad=True)
+    terms = kl_loss(logprobs, torch.tensor([[-1.0, 0.0]]), torch.tensor([[-2.0, math.nan]]),
+                    torch.tensor([[1, 0]]), "k1")  # fmt: skip
+    terms.sum().backward()
+    assert terms.tolist() == [[1.0, 0.0]]
+    assert logprobs.grad.tolist() == [[2.0, 0.0]]  # rho' k + rho k' = 1 + 1
+    with pytest.raises(ValueError, match="estimator is 'k4'; there are k1, k2, k3"):
+        kl_loss(logprobs, logprobs, logprobs, torch.ones(1, 2), "k4")
+
+
+def test_ahead_by_hand():
+    x = torch.tensor([[1.0, 2.0, 3.0, math.nan], [4.0, math.nan, 6.0, 7.0]])
+    mask = torch.tensor([[1, 1, 1, 0], [1, 0, 1, 1]])
+    assert ahead(x, mask).tolist() == [[2.0, 3.0, 0.0, 0.0], [6.0, 0.0, 7.0, 0.0]]
+
+
+def test_the_exact_kl_ahead_in_the_reward_and_at_the_prefix_in_the_loss_is_the_gradient_of_the_whole():
+    """Two tokens of three, each prefix with its own logits: KL of the completions against the parts."""
+    generator = torch.Generator().manual_seed(4)
+    first, second = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (1, 3))
+    ref_first, ref_second = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (1, 3))
+    first.requires_grad_()
+    second.requires_grad_()
+    p1, p2 = first.softmax(1)[0], second.softmax(1)
+    kl1, kl2 = exact_kl(first, ref_first)[0], exact_kl(second, ref_second)
+    whole = torch.autograd.grad(kl1 + (p1 * kl2).sum(), [first, second])
+    p1, p2 = first.softmax(1)[0], second.softmax(1)
+    kl1, kl2 = exact_kl(first, ref_first)[0], exact_kl(second, ref_second)
+    weight = (p1[:, None] * p2).detach()  # of each of the nine completions
+    rows = [(a, b) for a in range(3) for b in range(3)]
+    kl_BT = torch.stack([torch.stack([kl1, kl2[a]]) for a, _ in rows])
+    logp_BT = torch.stack([torch.stack([p1[a].log(), p2[a, b].log()]) for a, b in rows])
+    rewards = kl_rewards(ahead(kl_BT, torch.ones(9, 2)), 1.0, torch.ones(9, 2))
+    to_go = rewards.flip(1).cumsum(1).flip(1)
+    w = weight.flatten()[:, None]
+    parts = torch.autograd.grad((w * (kl_BT - to_go.detach() * logp_BT)).sum(), [first, second])
+    for ours, theirs in zip(parts, whole, strict=True):
+        assert_close(ours, theirs)

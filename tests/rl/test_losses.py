@@ -8,7 +8,8 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from accord.rl.advantages import gae, whiten
-from accord.rl.losses import centering_penalty, clipped_policy_loss, clipped_value_loss, ranking_loss
+from accord.rl.losses import Mean, clipped_policy_loss, clipped_value_loss, token_weights
+from accord.rl.ranking import centering_penalty, ranking_loss
 
 NAN = math.nan
 
@@ -104,10 +105,11 @@ def test_micro_batches_add_up_to_the_whole(loss_of):
     loss, _ = loss_of(whole, old, target, mask, clip=0.2)
     loss.backward()
     parts = new.clone().requires_grad_()
+    weights = token_weights(mask, Mean.TOKEN, 7)
     total = 0.0
     for rows in (slice(0, 1), slice(1, 3), slice(3, 5)):  # 7, 5 and 7 tokens
         part, _ = loss_of(
-            parts[rows], old[rows], target[rows], mask[rows], clip=0.2, total_tokens=int(mask.sum())
+            parts[rows], old[rows], target[rows], mask[rows], clip=0.2, weights_BT=weights[rows]
         )
         part.backward()
         total += part.item()
@@ -208,8 +210,10 @@ def test_losses_refuse_what_would_be_silently_wrong():
         clipped_policy_loss(x, x, torch.zeros(2), mask, clip=0.2)
     with pytest.raises(ValueError, match="clip is 0"):
         clipped_policy_loss(x, x, x, mask, clip=0)
-    with pytest.raises(ValueError, match="total_tokens is 0"):
-        clipped_value_loss(x, x, x, mask, clip=0.2, total_tokens=0)
+    with pytest.raises(ValueError, match=r"weights_BT has shape \(2,\)"):
+        clipped_value_loss(x, x, x, mask, clip=0.2, weights_BT=torch.zeros(2))
+    with pytest.raises(ValueError, match="no token is real"):
+        token_weights(0 * mask, Mean.TOKEN, 3)
     pair = torch.zeros(2)
     with pytest.raises(ValueError, match="probabilities lie in"):
         ranking_loss(pair, pair, torch.tensor([1.0, 1.2]))

@@ -1,4 +1,4 @@
-"""PPO with a critic: prompts and a scorer in, a better policy out, on a KL leash to a reference.
+"""Online reinforcement learning: prompts and a scorer in, a better policy out, on a KL leash to a reference.
 
 One step is five verbs, and they are public so that a loop of one's own can be written with them:
 
@@ -8,16 +8,16 @@ One step is five verbs, and they are public so that a loop of one's own can be w
     metrics = learn(learner, batch, step)             # fit
     verdict = distrust(history, ...)                  # go on or stop
 
-The algorithm is that of Ziegler et al. 2019 (arXiv:1909.08593) with the details of Huang et al. 2024
+PPO is that of Ziegler et al. 2019 (arXiv:1909.08593) with the details of Huang et al. 2024
 (arXiv:2403.17031): reward r_t = -beta (log pi - log ref) with the score added at the last token, GAE,
 clipped policy and value losses, advantages whitened over the real tokens of the whole batch.
-What differs: the critic is a head on the policy's own trunk; the sampled KL (k1) is the reward's
-leash and the exact KL over the vocabulary is measured beside it; a truncated completion is not a
-finished one.
+What differs: the critic may be a head on the policy's own trunk; the exact KL over the vocabulary is
+measured beside the sampled one; a truncated completion is not a finished one. The other algorithms are
+rows of ``align.algorithms``.
 
 All randomness is a function of (seed, step), so a step done again gives the same bits.
 
-Legend: B rollouts, T completion tokens, D width.
+Legend: B rollouts, T completion tokens, U = T + 1, D width.
 """
 
 from __future__ import annotations
@@ -26,187 +26,52 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from accord.config import Config
+from accord.align.algorithms import Paid
+from accord.align.learner import Learner, step_seed
+from accord.align.settings import AlignConfig
 from accord.errors import ConfigError, DataError, NumericsError
-from accord.lm.engine import Engine, SamplingConfig
+from accord.lm.engine import Engine
 from accord.lm.fit import fit
-from accord.lm.heads import ValueHead
-from accord.lm.model import LanguageModel
-from accord.lm.score import score_hidden
+from accord.lm.score import TokenScores, score_hidden
 from accord.lm.tokens import TokenBatch
-from accord.rl.advantages import explained_variance, gae, masked_mean, whiten
-from accord.rl.kl import MAX_STEP, AdaptiveBeta, FixedBeta, kl_rewards
-from accord.rl.losses import clipped_policy_loss, clipped_value_loss
+from accord.rl.advantages import explained_variance, gae, masked_mean, masked_var, whiten
+from accord.rl.kl import ESTIMATORS, ahead, kl_loss, kl_rewards
+from accord.rl.losses import clipped_value_loss, token_weights
 from accord.types import Adapts, Completion, Prompt, Rollout, Score, Scorer, Stop, score_groups
 
 FIRST_RATIO_BOUND = 0.02
 """Mean over a minibatch; float32 stays below 1e-5, bfloat16 below 1e-2."""
 
 
-class AlignConfig(Config):
-    """How a policy is aligned by PPO."""
-
-    steps: int = Field(100, ge=1)
-    """Updates of the policy: each samples, scores and learns once."""
-    prompts_per_step: int = Field(32, ge=1)
-    """Prompts sampled each step."""
-    samples_per_prompt: int = Field(1, ge=1)
-    """Completions of each."""
-    epochs: int = Field(4, ge=1)
-    """Passes over a step's rollouts."""
-    minibatch: int = Field(32, ge=1)
-    """Rollouts an optimiser step; at most prompts_per_step x samples_per_prompt."""
-    micro_rows: int = Field(64, ge=1)
-    """Most rollouts in one forward; larger minibatches are split and their gradients summed."""
-    learning_rate: float = Field(1e-4, gt=0)
-    """Adam's rate for the policy; like the critic's it falls linearly, towards a tenth at the end."""
-    critic_learning_rate: float = Field(1e-3, gt=0)
-    """Adam's rate for the value head."""
-    critic_warmup: int = Field(0, ge=0)
-    """First steps in which only the value head learns."""
-    lora_rank: int = Field(16, ge=0)
-    """Rank of the adapters that train; 0 trains all weights against a frozen copy."""
-    clip: float = Field(0.2, gt=0)
-    """Importance ratios are clipped to [1 - clip, 1 + clip]."""
-    value_clip: float = Field(0.2, gt=0)
-    """Values may move this far from the rollout's before their loss is clipped."""
-    value_coef: float = Field(0.1, ge=0)
-    """Weight of the value loss on the shared trunk."""
-    gamma: float = Field(1.0, gt=0, le=1)
-    """Discount a token."""
-    lam: float = Field(0.95, ge=0, le=1)
-    """GAE's lambda."""
-    beta: float = Field(0.05, ge=0)
-    """Weight of the KL in the reward (its start, if kl_target is set)."""
-    kl_target: float | None = Field(None, gt=0)
-    """Adapt beta to hold this KL, in nats a completion; fixed beta if not set."""
-    kl_horizon: float = Field(2000.0, gt=0)
-    """Rollouts over which the adaptive beta acts."""
-    temperature: float = Field(1.0, gt=0)
-    """Of sampling and of every log-prob in training."""
-    max_new_tokens: int = Field(64, ge=1)
-    """Length limit of a completion."""
-    min_new_limit: int | None = Field(None, ge=1)
-    """Draw each completion's limit from [min_new_limit, max_new_tokens]."""
-    truncation: Literal["bootstrap", "penalise", "mask"] = "penalise"
-    """A cut completion is paid the value of the state it was cut in for its score, fined, or left out."""
-    truncation_penalty: float = Field(1.0, ge=0)
-    """The fine, in units of reward."""
-    stop_reward: float | None = None
-    """Stop when the mean reward of the last steps reaches it."""
-    stop_kl: float | None = Field(None, gt=0)
-    """Stop when the exact KL, in nats a completion, passes it."""
-    seed: int = 0
-    """Of prompts, sampling, minibatches and adapters."""
-
-    @model_validator(mode="after")
-    def _sizes(self) -> AlignConfig:
-        rollouts = self.prompts_per_step * self.samples_per_prompt
-        if self.minibatch > rollouts:
-            raise ConfigError(
-                f"minibatch {self.minibatch} is larger than the {rollouts} rollouts of a step "
-                "(prompts_per_step x samples_per_prompt); lower one or raise the other"
-            )
-        if self.min_new_limit is not None and self.min_new_limit > self.max_new_tokens:
-            raise ConfigError(
-                f"min_new_limit {self.min_new_limit} is larger than max_new_tokens {self.max_new_tokens}"
-            )
-        if self.kl_target is not None and self.beta == 0:
-            raise ConfigError(
-                "kl_target cannot be held with beta 0: beta is adapted by factors and would stay 0; give "
-                "beta a positive start"
-            )
-        if self.kl_target is not None and self.kl_horizon <= MAX_STEP * rollouts:
-            raise ConfigError(
-                f"kl_horizon {self.kl_horizon:g} is too short for {rollouts} rollouts a step: one step could "
-                f"take beta to zero; it must exceed {MAX_STEP * rollouts:g}"
-            )
-        return self
-
-
-class Learner:
-    """The policy with its critic, its reference, its optimiser and its beta: all that a step changes.
-
-    Raises:
-        ConfigError: all weights are to train and the policy has adapters: its reference, the weights
-            below them, would move with it.
-    """
-
-    def __init__(self, policy: LanguageModel, config: AlignConfig) -> None:
-        if not config.lora_rank and policy.peft is not None:
-            raise ConfigError(
-                f"{policy.name} has adapters and lora_rank is 0: merge them first to train all weights, or "
-                "set lora_rank to train the adapters"
-            )
-        self.config = config
-        self.policy = policy
-        if config.lora_rank and policy.peft is None:
-            policy.add_lora(config.lora_rank, seed=config.seed)
-        elif not config.lora_rank:
-            policy.net.requires_grad_(True)
-        self.reference = policy if policy.peft is not None else policy.frozen_copy()
-        self.critic = ValueHead(policy.width).to(policy.device)
-        self.beta: FixedBeta | AdaptiveBeta = FixedBeta(config.beta)
-        if config.kl_target is not None:
-            self.beta = AdaptiveBeta(config.beta, config.kl_target, config.kl_horizon)
-        groups = [
-            {"params": policy.trainable(), "lr": config.learning_rate},
-            {"params": list(self.critic.parameters()), "lr": config.critic_learning_rate},
-        ]
-        self.optimiser = torch.optim.Adam(groups, eps=1e-5)
-
-    @cached_property
-    def reference_hash(self) -> str:
-        """Digest of the reference's weights, which no step changes."""
-        return self.reference.weights_hash()
-
-    def reference_hidden(self, tokens: TokenBatch) -> Tensor:
-        """(B, T, D) states of the reference: adapters off, or the frozen copy."""
-        with self.reference.adapters_off():
-            return self.reference.hidden(tokens)
-
-    def engine(self, step: int) -> Engine:
-        """The sampler of ``step``, on the policy's own weights."""
-        config = self.config
-        return Engine(
-            self.policy,
-            SamplingConfig(
-                max_new_tokens=config.max_new_tokens,
-                min_new_limit=config.min_new_limit,
-                temperature=config.temperature,
-                seed=step_seed(config.seed, step),
-            ),
-        )
-
-
 @dataclass(frozen=True)
 class Batch:
-    """A step's rollouts with what the update needs; every (B, T) is zero where no token is."""
+    """A step's rollouts with what the update needs; every (B, T) is zero where the policy chose no token."""
 
     tokens: TokenBatch
     mask_BT: Tensor
     logprobs_BT: Tensor
+    ref_logprobs_BT: Tensor
     values_BT: Tensor
     advantages_BT: Tensor
     returns_BT: Tensor
+    kl_weight: float
+    """Weight of the KL in the loss, in the advantages' unit; 0 where the reward holds all of it."""
     metrics: dict[str, float]
 
     def rows(self, index: Tensor) -> Batch:
         """The chosen rollouts, trimmed to the longest of them."""
         tokens = self.tokens.rows(index)
         width = tokens.ids_BT.shape[1]
-        cut = {
-            name: getattr(self, name)[index, :width]
-            for name in ("mask_BT", "logprobs_BT", "values_BT", "advantages_BT", "returns_BT")
-        }
-        return Batch(tokens, metrics=self.metrics, **cut)
+        cut = {name: value[index, :width] for name, value in vars(self).items() if name.endswith("_BT")}
+        return replace(self, tokens=tokens, **cut)
+
+
+Micro = tuple[Batch, Tensor, float]
+"""Rollouts of one forward, their tokens' weights in the optimiser step's mean, and all its weights' sum."""
 
 
 # -- act, judge --------------------------------------------------------------------------------
@@ -255,7 +120,7 @@ def judge(scorer: Scorer, rollouts: Sequence[Rollout]) -> list[Score]:
             )
         found.update(zip(places, scores, strict=True))
     for i, rollout in enumerate(rollouts):
-        if not torch.isfinite(torch.tensor(float(found[i].value))):
+        if not math.isfinite(float(found[i].value)):
             raise NumericsError(
                 f"reward {found[i].value} for the completion {rollout.text[:120]!r} to prompt "
                 f"{rollout.prompt.id!r}; a reward must be a finite number. Mend the scorer"
@@ -268,61 +133,130 @@ def judge(scorer: Scorer, rollouts: Sequence[Rollout]) -> list[Score]:
 
 @torch.no_grad()
 def credit(learner: Learner, rollouts: Sequence[Rollout], scores: Sequence[Score]) -> Batch:
-    """Old log-probs, values, KL to the reference, rewards and advantages of a step's rollouts."""
+    """Old log-probs, values, KL to the reference, rewards and advantages of a step's rollouts.
+
+    Raises:
+        DataError: cut completions are masked and next to nothing is left.
+    """
     config, device = learner.config, learner.policy.device
-    tokens = TokenBatch.of(
-        [r.prompt_ids for r in rollouts], [r.ids for r in rollouts], learner.policy.pad_id
-    ).to(device)
-    old, ref, kl, entropy, values_BU = _measure(learner, tokens)
-    mask_BT = tokens.mask_BT
+    tokens = tokens_of(rollouts, learner.policy.pad_id).to(device)
+    seen, values_BU = _measure(learner, tokens)
+    assert seen.ref_logprobs is not None
+    assert seen.kl is not None
+    mask_BT = tokens.chosen_BT
     cut_B = torch.tensor([r.stop is Stop.LENGTH for r in rollouts], device=device)
     score_B = torch.tensor([s.value for s in scores], dtype=torch.float32, device=device)
-    last_B = tokens.lens_B - 1
-    at = torch.arange(len(rollouts), device=device)
-    paid_B = score_B - config.truncation_penalty * cut_B if config.truncation == "penalise" else score_B
-    if config.truncation == "bootstrap":
-        # The value of the state it was cut in stands for all that was to come, the score too.
-        paid_B = score_B * ~cut_B
-    rewards_BT = kl_rewards(old, ref, learner.beta.value, mask_BT)
-    rewards_BT[at, last_B] += paid_B
+    rewards_BT, kl_weight = _leash(learner, seen, mask_BT)
+    rewards_BT += _earned(config, rollouts, score_B, cut_B, tokens)
     bootstrap_B = torch.zeros_like(score_B)
     if config.truncation == "bootstrap":
-        bootstrap_B = values_BU[at, last_B + 1] * cut_B
+        bootstrap_B = values_BU.gather(1, tokens.lens_B[:, None])[:, 0] * cut_B
     values_BT = values_BU[:, :-1] * mask_BT
-    advantages_BT, returns_BT = gae(
-        rewards_BT, values_BT, mask_BT, bootstrap_B, gamma=config.gamma, lam=config.lam
-    )
-    sampled = torch.zeros_like(old)
-    sampled[tokens.mask_BT] = torch.tensor([x for r in rollouts for x in r.logprobs], device=device)
-    metrics = {
-        "reward": float(score_B.mean()),
-        "reward_std": float(score_B.std(unbiased=False)),
-        "kl": float(kl.sum(1).mean()),
-        "kl_sampled": float((old - ref).sum(1).mean()),
-        "entropy": float(masked_mean(entropy, tokens.mask_BT)),
-        "length": float(tokens.lens_B.float().mean()),
-        "truncated": float(cut_B.float().mean()),
-        "beta": learner.beta.value,
-        "sampler_gap": float((sampled - old).abs().max()),
-    }
-    explained = float(explained_variance(values_BT, returns_BT, mask_BT))
-    if math.isfinite(explained):  # undefined where all returns are equal
-        metrics["value_explained"] = explained
-    batch = Batch(tokens, mask_BT, old, values_BT, advantages_BT, returns_BT, metrics)
+    paid = Paid(rewards_BT, values_BT, mask_BT, bootstrap_B, _groups(rollouts).to(device), config.gamma,
+                config.lam)  # fmt: skip
+    advantages_BT, returns_BT = config.row.credit(paid), torch.zeros_like(values_BT)
+    metrics = _metrics(learner, rollouts, tokens, seen, score_B, cut_B)
+    if learner.critic is not None:
+        lam = config.lam if config.critic_lam is None else config.critic_lam
+        _, returns_BT = gae(rewards_BT, values_BT, mask_BT, bootstrap_B, gamma=config.gamma, lam=lam)
+        explained = float(explained_variance(values_BT, returns_BT, mask_BT))
+        if math.isfinite(explained):  # undefined where all returns are equal
+            metrics["value_explained"] = explained
+    batch = Batch(
+        tokens, mask_BT, seen.logprobs, seen.ref_logprobs, values_BT, advantages_BT, returns_BT, kl_weight,
+        metrics,
+    )  # fmt: skip
     if config.truncation == "mask":
-        if int(tokens.lens_B[~cut_B].sum()) < 2:
+        if int(mask_BT[~cut_B].sum()) < 2:
             raise DataError(
                 f"{int(cut_B.sum())} of {len(rollouts)} completions were cut by max_new_tokens and masked; "
                 "too little is left to learn from: raise the limit, or choose another truncation"
             )
         batch = batch.rows((~cut_B).nonzero()[:, 0])
-    return replace(batch, advantages_BT=whiten(batch.advantages_BT, batch.mask_BT))
+    if not config.row.whiten:
+        return batch
+    spread = math.sqrt(float(masked_var(batch.advantages_BT, batch.mask_BT))) or 1.0
+    white_BT = whiten(batch.advantages_BT, batch.mask_BT)
+    return replace(batch, advantages_BT=white_BT, kl_weight=batch.kl_weight / spread)
 
 
-def _measure(learner: Learner, tokens: TokenBatch) -> tuple[Tensor, ...]:
-    """Old and reference log-probs, exact KL, entropy (B, T) and values (B, T+1), by slices of rows."""
+def tokens_of(rollouts: Sequence[Rollout], pad_id: int) -> TokenBatch:
+    """The rollouts' tokens as tensors, with who chose them."""
+    return TokenBatch.of(
+        [r.prompt_ids for r in rollouts], [r.ids for r in rollouts], pad_id, [r.mask for r in rollouts]
+    )
+
+
+def _leash(learner: Learner, seen: TokenScores, mask_BT: Tensor) -> tuple[Tensor, float]:
+    """The KL's part of the rewards (B, T), and its weight in the loss."""
+    assert seen.ref_logprobs is not None
+    assert seen.kl is not None
+    (where, how), beta = learner.config.leash, learner.beta.value
+    if where == "loss":
+        return torch.zeros_like(seen.logprobs), beta
+    if how == "exact":
+        return kl_rewards(ahead(seen.kl, mask_BT), beta, mask_BT), beta
+    return kl_rewards(ESTIMATORS[how](seen.logprobs, seen.ref_logprobs), beta, mask_BT), 0.0
+
+
+def _earned(
+    config: AlignConfig, rollouts: Sequence[Rollout], score_B: Tensor, cut_B: Tensor, tokens: TokenBatch
+) -> Tensor:
+    """(B, T) what scorer and environment paid: the score on the policy's last token of a rollout."""
+    rewards_BT = torch.zeros(tokens.ids_BT.shape, device=score_B.device)
+    for row, rollout in enumerate(rollouts):
+        if rollout.paid:
+            rewards_BT[row, : len(rollout.paid)] = torch.tensor(rollout.paid, device=score_B.device)
+    paid_B = score_B - config.truncation_penalty * cut_B if config.truncation == "penalise" else score_B
+    if config.truncation == "bootstrap":
+        # The value of the state it was cut in stands for all that was to come, the score too.
+        paid_B = score_B * ~cut_B
+    columns_T = torch.arange(tokens.ids_BT.shape[1], device=score_B.device)
+    last_B = (tokens.chosen_BT * columns_T).argmax(dim=1)
+    rewards_BT[torch.arange(len(rollouts), device=score_B.device), last_B] += paid_B
+    return rewards_BT
+
+
+def _groups(rollouts: Sequence[Rollout]) -> Tensor:
+    """(B) a number for each prompt."""
+    numbers: dict[str, int] = {}
+    return torch.tensor([numbers.setdefault(r.prompt.id, len(numbers)) for r in rollouts])
+
+
+def _metrics(
+    learner: Learner,
+    rollouts: Sequence[Rollout],
+    tokens: TokenBatch,
+    seen: TokenScores,
+    score_B: Tensor,
+    cut_B: Tensor,
+) -> dict[str, float]:
+    assert seen.ref_logprobs is not None
+    assert seen.kl is not None
+    mask_BT = tokens.chosen_BT
+    sampled = torch.zeros_like(seen.logprobs)
+    chosen = [x for r in rollouts for x, own in zip(r.logprobs, r.mask, strict=True) if own]
+    sampled[mask_BT] = torch.tensor(chosen, device=score_B.device)
+    paid_B = score_B + torch.tensor([sum(r.paid) for r in rollouts], device=score_B.device)
+    return {
+        "reward": float(paid_B.mean()),
+        "reward_std": float(paid_B.std(unbiased=False)),
+        "kl": float(seen.kl.sum(1).mean()),
+        "kl_sampled": float((seen.logprobs - seen.ref_logprobs).sum(1).mean()),
+        "entropy": float(masked_mean(seen.entropy, mask_BT)),
+        "ref_logprob": float(masked_mean(seen.ref_logprobs, mask_BT)),
+        "length": float(mask_BT.sum(1).float().mean()),
+        "truncated": float(cut_B.float().mean()),
+        "beta": learner.beta.value,
+        "sampler_gap": float((sampled - seen.logprobs).abs().max()),
+    }
+
+
+def _measure(learner: Learner, tokens: TokenBatch) -> tuple[TokenScores, Tensor]:
+    """The policy's and the reference's scores (B, T), and values (B, U), by slices of rows."""
     shape = tokens.ids_BT.shape
-    out = [torch.zeros(shape, device=tokens.ids_BT.device) for _ in range(4)]
+    names = ("logprobs", "entropy", "ref_logprobs", "kl")
+    out = {name: torch.zeros(shape, device=tokens.ids_BT.device) for name in names}
     values_BU = torch.zeros((shape[0], shape[1] + 1), device=tokens.ids_BT.device)
     for index in _slices(tokens, learner.config.micro_rows):
         part = tokens.rows(index)
@@ -336,13 +270,11 @@ def _measure(learner: Learner, tokens: TokenBatch) -> tuple[Tensor, ...]:
             ref_hidden_BTD=learner.reference_hidden(part),
         )
         width = part.ids_BT.shape[1]
-        assert scores.ref_logprobs is not None
-        assert scores.kl is not None
-        columns = (scores.logprobs, scores.ref_logprobs, scores.kl, scores.entropy)
-        for whole, column in zip(out, columns, strict=True):
-            whole[index, :width] = column
-        values_BU[index, : width + 1] = learner.critic(hidden)
-    return (*out, values_BU)
+        for name, whole in out.items():
+            whole[index, :width] = getattr(scores, name)
+        if learner.critic is not None:
+            values_BU[index, : width + 1] = learner.critic.values(part, hidden, after=True)
+    return TokenScores(**out), values_BU
 
 
 def _slices(tokens: TokenBatch, rows: int) -> Iterator[Tensor]:
@@ -362,28 +294,17 @@ def learn(learner: Learner, batch: Batch, step: int) -> dict[str, float]:
     """
     config = learner.config
     generator = torch.Generator().manual_seed(step_seed(config.seed, step))
-    decay = 1 - 0.9 * step / max(1, config.steps)
-    warm = step < config.critic_warmup
-    for group, rate in zip(
-        learner.optimiser.param_groups, (config.learning_rate, config.critic_learning_rate), strict=True
-    ):
-        group["lr"] = rate * decay
+    warm = learner.critic is not None and step < config.critic_warmup
+    learner.schedule(step)
 
-    def loss(micro: tuple[Batch, int, float]) -> tuple[Tensor, dict[str, Tensor]]:
-        part, total, share = micro
+    def loss(micro: Micro) -> tuple[Tensor, dict[str, Tensor]]:
+        part, weights_BT, _ = micro
         hidden = learner.policy.hidden(part.tokens)
-        logprobs = score_hidden(learner.policy, hidden, part.tokens, config.temperature).logprobs
-        values = learner.critic(hidden.detach() if warm else hidden) * part.mask_BT
-        policy_loss, policy_metrics = clipped_policy_loss(
-            logprobs, part.logprobs_BT, part.advantages_BT, part.mask_BT, clip=config.clip, total_tokens=total
-        )
-        value_loss, _ = clipped_value_loss(
-            values, part.values_BT, part.returns_BT, part.mask_BT, clip=config.value_clip, total_tokens=total
-        )
-        metrics = {key: policy_metrics[key] * share for key in ("ratio_mean", "clipped_share", "approx_kl")}
-        metrics |= {"policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()}
         # Without a gradient Adam leaves the policy alone, its moments and their step count too.
-        return config.value_coef * value_loss + (0.0 if warm else policy_loss), metrics
+        value, metrics = _value_loss(learner, part, hidden.detach() if warm else hidden, weights_BT)
+        with torch.set_grad_enabled(not warm):
+            policy_loss, policy_metrics = _policy_loss(learner, micro, hidden)
+        return value if warm else policy_loss + value, metrics | policy_metrics
 
     rows = [dict(metrics) for metrics in fit(_minibatches(batch, config, generator), loss, learner.optimiser)]
     means = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
@@ -395,28 +316,65 @@ def learn(learner: Learner, batch: Batch, step: int) -> dict[str, float]:
         )
     if not warm:
         learner.beta.update(batch.metrics["kl"], len(batch.tokens))
+        learner.follow(step)
     return means
 
 
-def _minibatches(
-    batch: Batch, config: AlignConfig, generator: torch.Generator
-) -> Iterator[list[tuple[Batch, int, float]]]:
-    """Optimiser steps as lists of (micro-batch, real tokens of the whole step, this part's share)."""
-    for _ in range(config.epochs):
+def _policy_loss(learner: Learner, micro: Micro, hidden: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The row's loss, and the KL where it stands in the loss."""
+    (part, weights_BT, weight), config = micro, learner.config
+    how = config.leash[1] if part.kl_weight else ""
+    reference = None
+    if how == "exact":
+        with torch.no_grad():
+            reference = learner.reference_hidden(part.tokens)
+    scores = score_hidden(
+        learner.policy, hidden, part.tokens, config.temperature,
+        reference=learner.reference, ref_hidden_BTD=reference,
+    )  # fmt: skip
+    loss, found = config.row.loss(
+        scores.logprobs, part.logprobs_BT, part.advantages_BT, part.mask_BT,
+        clip=config.ratio_clip, weights_BT=weights_BT,
+    )  # fmt: skip
+    metrics = {key: found[key] / weight for key in ("ratio_mean", "clipped_share", "approx_kl")}
+    if how:
+        kl_BT = scores.kl
+        if kl_BT is None:
+            kl_BT = kl_loss(scores.logprobs, part.logprobs_BT, part.ref_logprobs_BT, part.mask_BT, how)
+        leash = part.kl_weight * (kl_BT * weights_BT).sum()
+        loss, metrics["kl_loss"] = loss + leash, leash.detach()
+    return loss, metrics | {"policy_loss": loss.detach()}
+
+
+def _value_loss(
+    learner: Learner, part: Batch, hidden: Tensor, weights_BT: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The critic's loss; on a trunk it shares with the policy it is weighted."""
+    if learner.critic is None:
+        return torch.zeros((), device=hidden.device), {}
+    values = learner.critic.values(part.tokens, hidden) * part.mask_BT
+    loss, _ = clipped_value_loss(
+        values, part.values_BT, part.returns_BT, part.mask_BT,
+        clip=learner.config.value_clip, weights_BT=weights_BT,
+    )  # fmt: skip
+    return learner.config.value_coef * loss, {"value_loss": loss.detach()}
+
+
+def _minibatches(batch: Batch, config: AlignConfig, generator: torch.Generator) -> Iterator[list[Micro]]:
+    """Optimiser steps as lists of micro-batches."""
+    for _ in range(config.passes):
         order = torch.randperm(len(batch.tokens), generator=generator)
         for index in order.split(config.minibatch):
-            total = int(batch.mask_BT[index].sum())
             whole = batch.rows(index)
-            micros = [whole.rows(part.cpu()) for part in _slices(whole.tokens, config.micro_rows)]
-            yield [(micro, total, float(micro.mask_BT.sum()) / total) for micro in micros]
+            weights_BT = token_weights(whole.mask_BT, config.row.mean, config.max_new_tokens)
+            micros = []
+            for part in _slices(whole.tokens, config.micro_rows):
+                micro = whole.rows(part.cpu())
+                micros.append((micro, weights_BT[part, : micro.mask_BT.shape[1]], float(weights_BT.sum())))
+            yield micros
 
 
-# -- the run -----------------------------------------------------------------------------------
-
-
-def step_seed(seed: int, step: int) -> int:
-    """A seed of its own for each step of a run."""
-    return random.Random(f"{seed}:{step}").getrandbits(31)
+# -- the step ----------------------------------------------------------------------------------
 
 
 def draw(prompts: Sequence[Prompt], step: int, config: AlignConfig) -> list[Prompt]:
@@ -443,7 +401,7 @@ def run_step(
 ) -> tuple[dict[str, float], list[Rollout], list[Score]]:
     """One whole step; ``watch`` are scorers that are shown beside the reward and never optimised."""
     rollouts = act(learner.engine(step), draw(prompts, step, learner.config),
-                   learner.config.samples_per_prompt, step)  # fmt: skip
+                   learner.config.samples, step)  # fmt: skip
     scores = judge(scorer, rollouts)
     batch = credit(learner, rollouts, scores)
     metrics = batch.metrics | learn(learner, batch, step)

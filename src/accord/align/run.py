@@ -22,8 +22,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from accord.align.guard import Action, distrust
-from accord.align.online import AlignConfig, Learner, run_step
+from accord.align.learner import Learner
+from accord.align.online import run_step
+from accord.align.settings import AlignConfig
 from accord.errors import ConfigError, DataError, StoreError
+from accord.lm.critic import OwnCritic
+from accord.lm.heads import ValueHead
 from accord.lm.model import LanguageModel
 from accord.types import Adapts, Prompt, Scorer, digest
 
@@ -56,14 +60,16 @@ def align(
     folder: str | Path,
     *,
     watch: Mapping[str, Scorer] | None = None,
+    critic: ValueHead | None = None,
     resume: bool = False,
     save_every: int = 10,
     progress: Callable[[Metrics], None] = lambda _: None,
 ) -> AlignResult:
-    """Train ``policy`` in place by PPO against ``scorer``; metrics.jsonl and checkpoints go to ``folder``.
+    """Train ``policy`` in place against ``scorer``; metrics.jsonl and checkpoints go to ``folder``.
 
     Ctrl-C ends the run after the step under way, with a checkpoint. ``watch`` names scorers that
-    are logged beside the reward and never optimised.
+    are logged beside the reward and never optimised. ``critic`` is given where the settings ask for one
+    begun as a reward model.
 
     Raises:
         DataError: no prompts, or one that is empty or does not fit the context.
@@ -78,7 +84,9 @@ def align(
     folder = Path(folder)
     if latest(folder) is not None and not resume:
         raise ConfigError(f"{folder} holds a run already; add --resume to go on with it, or name another")
-    learner = Learner(policy, config)
+    if critic is None and config.row.critic and config.critic == "own":
+        critic = OwnCritic(policy.frozen_copy())
+    learner = Learner(policy, config, critic)
     for prompt in prompts:  # a prompt too long is refused now, not hours later when it is drawn
         learner.engine(0).encode(prompt)
     history = _begin(folder, learner, prompts, scorer, resume)
@@ -140,7 +148,7 @@ def save_checkpoint(
     draft = folder / f".draft-{len(history):06d}"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
-    save_file(_tensors(learner), draft / "weights.safetensors")
+    save_file(learner.tensors(), draft / "weights.safetensors")
     torch.save(learner.optimiser.state_dict(), draft / "optimiser.pt")
     state = {
         "history": list(history),
@@ -180,7 +188,7 @@ def load_checkpoint(
         scorer.load_state_dict(state["scorer"])
     saved = load_file(path / "weights.safetensors")
     with torch.no_grad():
-        for name, tensor in _tensors(learner).items():
+        for name, tensor in learner.tensors().items():
             tensor.copy_(saved[name])
     learner.optimiser.load_state_dict(torch.load(path / "optimiser.pt", weights_only=True))
     learner.beta.load_state_dict(state["beta"])
@@ -191,13 +199,6 @@ def fingerprint(learner: Learner, prompts: Sequence[Prompt]) -> str:
     """Digest of what a resumed run must share with the one that was stopped: reference, settings, prompts."""
     settings = learner.config.model_dump()
     return digest(learner.reference_hash, settings, [prompt.id for prompt in prompts])
-
-
-def _tensors(learner: Learner) -> dict[str, torch.Tensor]:
-    """The tensors a step changes, by name, sharing memory with the learner."""
-    policy = {f"policy.{n}": p for n, p in learner.policy.net.named_parameters() if p.requires_grad}
-    critic = {f"critic.{n}": p for n, p in learner.critic.named_parameters()}
-    return {name: parameter.detach() for name, parameter in {**policy, **critic}.items()}
 
 
 @contextmanager

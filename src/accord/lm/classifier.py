@@ -33,7 +33,6 @@ from transformers.utils import logging
 from accord.errors import DataError, ModelError
 from accord.lm.adapters import fresh_lora
 from accord.lm.dropout import silence_dropout
-from accord.lm.heads import start_head
 from accord.lm.model import best_device, check_place, own_memory, tensors_hash, trust_lengths
 from accord.lm.render import Template, completion_ids, default_template, prompt_ids, prompt_text
 from accord.lm.tokens import length_mask, pad, positions
@@ -301,7 +300,7 @@ class SequenceClassifier:
     # -- training ----------------------------------------------------------------------------
 
     def start_head(self, seed: int) -> None:
-        """Draw a fresh head from ``seed``: a decoder's as :func:`accord.lm.heads.start_head` does.
+        """Draw a fresh head from ``seed``: a decoder's by :func:`start_head`.
 
         An encoder's matrices are normal with its ``initializer_range``; vectors stay as they are.
         """
@@ -372,3 +371,17 @@ def _context(config: Any, tokenizer: PreTrainedTokenizerBase) -> int | None:
     own = tokenizer.model_max_length
     found = [x for x in (limit, own if own and own < 10**9 else None) if x]
     return min(found) if found else None
+
+
+def start_head(net: nn.Module, seed: int) -> None:
+    """Give a fresh reward head small weights: normal with standard deviation 1 / sqrt(D + 1), no bias.
+
+    Stiennon et al. 2020 (arXiv:2009.01325) start reward heads so. A head inside a BERT-like
+    classifier (``classifier``) keeps its own start.
+    """
+    head = getattr(net, "score", None)
+    if isinstance(head, nn.Linear):
+        with torch.no_grad():
+            generator = torch.Generator().manual_seed(seed)
+            start = torch.randn(head.weight.shape, generator=generator) / (head.in_features + 1) ** 0.5
+            head.weight.copy_(start.to(head.weight))

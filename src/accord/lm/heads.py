@@ -1,4 +1,4 @@
-"""Scalar heads on a trunk's states: the critic's value head.
+"""The critic's value head on a trunk's states.
 
 The head starts at zero, so an untrained critic says 0 everywhere and moves nothing but itself in
 its first update (a random head would push noise into a trunk it shares with the policy).
@@ -9,29 +9,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from accord.lm.tokens import TokenBatch
+
 
 class ValueHead(nn.Module):
-    """(..., D) states -> (...) values, in float32 whatever the trunk's dtype."""
+    """(..., D) states -> (...) values, in float32 whatever the trunk's dtype.
+
+    ``trunk`` are the weights below that are the critic's own: none of a head on the policy's.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, 1)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
+        self.trunk: list[nn.Parameter] = []
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.linear(hidden.to(torch.float32)).squeeze(-1)
 
+    def values(self, tokens: TokenBatch, hidden: Tensor, *, after: bool = False) -> Tensor:
+        """(B, T) values before each token of ``tokens``; with ``after`` (B, T+1), behind the last one too.
 
-def start_head(net: nn.Module, seed: int) -> None:
-    """Give a fresh reward head small weights: normal with standard deviation 1 / sqrt(D + 1), no bias.
-
-    Stiennon et al. 2020 (arXiv:2009.01325) start reward heads so. A head inside a BERT-like
-    classifier (``classifier``) keeps its own start.
-    """
-    head = getattr(net, "score", None)
-    if isinstance(head, nn.Linear):
-        with torch.no_grad():
-            generator = torch.Generator().manual_seed(seed)
-            start = torch.randn(head.weight.shape, generator=generator) / (head.in_features + 1) ** 0.5
-            head.weight.copy_(start.to(head.weight))
+        ``hidden`` are the policy's states of the same columns.
+        """
+        return self(hidden)

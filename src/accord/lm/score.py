@@ -26,7 +26,7 @@ CHUNK_ELEMENTS = 1 << 25
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Each (B, T), nats, zero where there is no token. ``kl`` is KL(policy || reference) at the prefix."""
+    """Each (B, T), nats, zero where the policy chose no token; ``kl`` is KL(policy || reference) there."""
 
     logprobs: Tensor
     entropy: Tensor
@@ -59,7 +59,7 @@ def score_hidden(
     """
     if not temperature > 0:
         raise ConfigError(f"temperature is {temperature}; scoring needs a positive one")
-    mask_BT = batch.mask_BT.to(hidden_BTD.device)
+    mask_BT = batch.chosen_BT.to(hidden_BTD.device)
     ids_N = batch.ids_BT.to(hidden_BTD.device)[mask_BT]
     hidden_ND = hidden_BTD[mask_BT]
     ref_ND = None if ref_hidden_BTD is None else ref_hidden_BTD[mask_BT]

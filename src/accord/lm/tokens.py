@@ -37,31 +37,46 @@ def positions(mask_BS: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Prompts with one completion each, both right-padded, with their lengths."""
+    """Prompts with one completion each, both right-padded, with their lengths.
+
+    ``own_BT`` is false where an environment spoke in the middle of a completion; ``None``: nowhere.
+    """
 
     prompt_ids_BS: Tensor
     prompt_lens_B: Tensor
     ids_BT: Tensor
     lens_B: Tensor
+    own_BT: Tensor | None = None
 
     @classmethod
     def of(
-        cls, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad_id: int
+        cls,
+        prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[int]],
+        pad_id: int,
+        masks: Sequence[Sequence[int]] | None = None,
     ) -> TokenBatch:
-        """Pad ``prompts`` and ``completions`` (token ids, row by row)."""
+        """Pad ``prompts`` and ``completions`` (token ids by row); ``masks`` are 1 where the policy chose."""
         if len(prompts) != len(completions):
             raise ValueError(f"{len(prompts)} prompts for {len(completions)} completions")
+        own = None if masks is None or all(all(mask) for mask in masks) else pad(masks, 0).bool()
         return cls(
             pad(prompts, pad_id),
             torch.tensor([len(p) for p in prompts]),
             pad(completions, pad_id),
             torch.tensor([len(c) for c in completions]),
+            own,
         )
 
     @property
     def mask_BT(self) -> Tensor:
         """(B, T) bool, true at real completion tokens."""
         return length_mask(self.lens_B, self.ids_BT.shape[1])
+
+    @property
+    def chosen_BT(self) -> Tensor:
+        """(B, T) bool, true at the completion tokens that the policy chose."""
+        return self.mask_BT if self.own_BT is None else self.own_BT
 
     @property
     def prompt_mask_BS(self) -> Tensor:
@@ -77,11 +92,16 @@ class TokenBatch:
             prompt_lens,
             self.ids_BT[index_N, : int(lens.max())],
             lens,
+            None if self.own_BT is None else self.own_BT[index_N, : int(lens.max())],
         )
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """The same batch on ``device``."""
-        return TokenBatch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        own_BT = None if self.own_BT is None else self.own_BT.to(device)
+        return TokenBatch(
+            self.prompt_ids_BS.to(device), self.prompt_lens_B.to(device), self.ids_BT.to(device),
+            self.lens_B.to(device), own_BT,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.lens_B)

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from accord.align.online import AlignConfig
 from accord.align.run import AlignResult, End
 from accord.align.run import align as run_align
+from accord.align.settings import AlignConfig
 from accord.config import Config
 from accord.errors import ConfigError, StoreError
 from accord.evaluate.compare import EvaluateConfig
@@ -28,6 +28,7 @@ from accord.lm.render import Template
 from accord.lm.score import completion_kl
 from accord.recipes.anchors import anchors_of
 from accord.recipes.composition import SUFFIX, read_composition
+from accord.recipes.critic import critic_of
 from accord.recipes.ensembles import RewardStepConfig, with_members
 from accord.recipes.record import Progress, comparisons_of, prompts_of, recorded
 from accord.recipes.reward_report import STUDY, headlines, held_out_study
@@ -75,7 +76,7 @@ class SampleConfig(SamplingConfig, ModelConfig):
 
 
 class AlignStepConfig(AlignConfig, ModelConfig):
-    """`accord align`: PPO on the workspace's prompts."""
+    """`accord align`: reinforcement learning on the workspace's prompts."""
 
     reward: str = "reward"
     """"reward": the latest reward model; a folder; hf:NAME with a label: a ready-made classifier; FILE.toml:
@@ -211,7 +212,7 @@ def align(
     resume: bool = False,
     progress: Progress = lambda _: None,
 ) -> tuple[Run, AlignResult]:
-    """Align the model by PPO against the reward and save it, adapters merged, under ``models/``.
+    """Align the model against the reward and save it, adapters merged, under ``models/``.
 
     The numeric invariants are checked first. ``watch`` names scorers to log and not to optimise.
 
@@ -240,7 +241,7 @@ def align(
     with recorded(workspace, "align", settings, sources, run) as record:
         result = run_align(
             policy, scorer, prompts, config, record.run.path / "training",
-            watch=watch, resume=resume, progress=progress,
+            watch=watch, critic=critic_of(policy, scorer, config), resume=resume, progress=progress,
         )  # fmt: skip
         if result.end is End.INTERRUPTED:
             record.status = Status.INTERRUPTED

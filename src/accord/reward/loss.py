@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from accord.lm.grouped import PromptGroup
-from accord.rl.losses import centering_penalty, ranking_loss
+from accord.rl.ranking import centering_penalty, ranking_loss
 
 LEAST_OF_EACH = 5
 """Good and bad anchors below which they cannot tell where zero is."""

@@ -1,0 +1,134 @@
+"""All that a step of training changes: the policy, its critic, its reference, its optimiser and its beta."""
+
+from __future__ import annotations
+
+import random
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from accord.align.settings import AlignConfig
+from accord.errors import ConfigError
+from accord.lm.engine import Engine, SamplingConfig
+from accord.lm.heads import ValueHead
+from accord.lm.model import LanguageModel
+from accord.lm.tokens import TokenBatch
+from accord.rl.kl import Beta
+
+TRUNK_SHARE = 0.1
+"""A critic's own trunk learns at this share of its head's rate: the head starts from nothing."""
+
+
+class Learner:
+    """A policy in training.
+
+    ``critic`` is handed over where the settings ask for one with a trunk of its own (``lm.critic``).
+
+    Raises:
+        ConfigError: all weights are to train and the policy has adapters (its reference, the weights below
+            them, would move with it); or the critic is not the one the settings name.
+    """
+
+    def __init__(self, policy: LanguageModel, config: AlignConfig, critic: ValueHead | None = None) -> None:
+        if not config.lora_rank and policy.peft is not None:
+            raise ConfigError(
+                f"{policy.name} has adapters and lora_rank is 0: merge them first to train all weights, or "
+                "set lora_rank to train the adapters"
+            )
+        self.config = config
+        self.policy = policy
+        self.critic = _critic(policy, config, critic)
+        if config.lora_rank and policy.peft is None:
+            policy.add_lora(config.lora_rank, seed=config.seed)
+        elif not config.lora_rank:
+            policy.net.requires_grad_(True)
+        # Adapters off is the reference only while the reference stays where training started.
+        shared = policy.peft is not None and config.reference == "start"
+        self.reference = policy if shared else policy.frozen_copy()
+        self.beta = Beta(config.beta, config.kl_target, config.kl_horizon)
+        groups = [{"params": policy.trainable(), "lr": config.learning_rate}]
+        if self.critic is not None:
+            head, rate = list(self.critic.linear.parameters()), config.critic_learning_rate
+            groups.append({"params": head, "lr": rate})
+            groups += [{"params": self.critic.trunk, "lr": TRUNK_SHARE * rate}] if self.critic.trunk else []
+        self.optimiser = torch.optim.Adam(groups, eps=1e-5)
+        for group in self.optimiser.param_groups:
+            group["initial_lr"] = group["lr"]
+        if config.reference != "start":
+            _ = self.reference_hash  # taken before it moves
+
+    @cached_property
+    def reference_hash(self) -> str:
+        """Digest of the reference's weights where training starts."""
+        return self.reference.weights_hash()
+
+    def reference_hidden(self, tokens: TokenBatch) -> Tensor:
+        """(B, T, D) states of the reference: adapters off, or the copy."""
+        if self.reference is not self.policy:
+            return self.reference.hidden(tokens)
+        with self.policy.adapters_off():
+            return self.policy.hidden(tokens)
+
+    def schedule(self, step: int) -> None:
+        """Set the rates of ``step``: they fall linearly to a tenth."""
+        decay = 1 - 0.9 * step / max(1, self.config.steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * decay
+
+    @torch.no_grad()
+    def follow(self, step: int) -> None:
+        """Let a reference that moves follow the policy after ``step``."""
+        config = self.config
+        if config.reference == "start" or (
+            config.reference == "reset" and (step + 1) % config.reference_every
+        ):
+            return
+        share = 1.0 if config.reference == "reset" else 1 - config.reference_decay
+        behind = dict(self.reference.net.named_parameters())
+        for name, parameter in self.policy.net.named_parameters():
+            if parameter.requires_grad:
+                behind[name].lerp_(parameter, share)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors a step changes, by name, sharing memory with the learner: what a checkpoint keeps."""
+        trained = {n: p for n, p in self.policy.net.named_parameters() if p.requires_grad}
+        found = {f"policy.{name}": parameter for name, parameter in trained.items()}
+        if self.critic is not None:
+            found |= {f"critic.{name}": parameter for name, parameter in self.critic.named_parameters()}
+        if self.config.reference != "start":
+            behind = dict(self.reference.net.named_parameters())
+            found |= {f"reference.{name}": behind[name] for name in trained}
+        return {name: parameter.detach() for name, parameter in found.items()}
+
+    def engine(self, step: int) -> Engine:
+        """The sampler of ``step``, on the policy's own weights."""
+        config = self.config
+        return Engine(
+            self.policy,
+            SamplingConfig(
+                max_new_tokens=config.max_new_tokens,
+                min_new_limit=config.min_new_limit,
+                temperature=config.temperature,
+                seed=step_seed(config.seed, step),
+            ),
+        )
+
+
+def _critic(policy: LanguageModel, config: AlignConfig, given: ValueHead | None) -> ValueHead | None:
+    """The critic of the settings: a fresh head unless one is given."""
+    wanted = config.row.critic and config.critic != "head"
+    if wanted is not (given is not None):
+        raise ConfigError(
+            f"algorithm {config.algorithm} with critic = {config.critic} "
+            + ("needs a critic with a trunk of its own" if wanted else "takes no critic from outside")
+            + "; hand Learner one (accord.lm.critic.OwnCritic) exactly where the settings name its own trunk"
+        )
+    if given is not None or not config.row.critic:
+        return given
+    return ValueHead(policy.width).to(policy.device)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A seed of its own for each step of a run."""
+    return random.Random(f"{seed}:{step}").getrandbits(31)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from accord.rl.losses import Metrics, ranking_loss
+from accord.rl.losses import Metrics
+from accord.rl.ranking import ranking_loss
 from accord.rl.shapes import check_shapes
 
 SUREST = -1e-6

@@ -16,10 +16,11 @@ from _reward_sizes import (
     rankings,
     report,
 )
+from accord.judgements import Comparison
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.render import Template
 from accord.reward.train import RewardConfig, train
-from accord.types import Comparison, Completion, Prompt
+from accord.types import Completion, Prompt
 
 
 def main():

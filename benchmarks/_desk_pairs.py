@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from _real_models import remembered
 from accord.feedback.consensus import AgreeConfig, Consensus, agree
+from accord.judgements import Anchor, Comparison
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.model import LanguageModel
 from accord.recipes.anchors import FAIL_SOURCE
@@ -26,7 +27,7 @@ from accord.recipes.helpdesk.demo import GOLD_MARGIN, MODELS
 from accord.recipes.helpdesk.judge import GoldJudge
 from accord.recipes.helpdesk.labelers import make_labelers, must_fail
 from accord.recipes.helpdesk.world import make_prompts
-from accord.types import Anchor, Comparison, Completion, Prompt, Scorer, score_groups
+from accord.types import Completion, Prompt, Scorer, score_groups
 
 BASE = MODELS / "decoder"
 LABELERS = 3

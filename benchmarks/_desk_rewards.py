@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from accord.align.run import align
 from accord.align.settings import AlignConfig
+from accord.judgements import Anchor, Comparison
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.model import LanguageModel
@@ -34,7 +35,7 @@ from accord.recipes.helpdesk.world import make_prompts
 from accord.reward.ensemble import Ensemble, Rule, train_members
 from accord.reward.model import RewardModel
 from accord.reward.train import RewardConfig, train
-from accord.types import Anchor, Comparison, Completion, Prompt, Scorer, digest
+from accord.types import Completion, Prompt, Scorer, digest
 
 Array = NDArray[np.float64]
 T = TypeVar("T")

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from _people_data import Crowd, People
 from accord.feedback.consensus import AgreeConfig, agree
+from accord.judgements import Ranking
 from accord.stats.baselines import borda, majority, pair_shares
 from accord.stats.intervals import clustered_mean
 from accord.stats.rankings import levels, pair_outcomes
-from accord.types import Completion, Prompt, Ranking
+from accord.types import Completion, Prompt
 
 Shares = Mapping[str, Mapping[tuple[str, str], float]]
 """Prompt -> (first, second), sorted -> how far the first is preferred: 1 wholly, 0.5 undecided, 0 not."""

@@ -15,9 +15,9 @@ from sqlalchemy import func, select
 
 from _load_people import judge
 from _load_server import accord
+from accord.judgements import Ranking
 from accord.store import tables
 from accord.store.store import Store
-from accord.types import Ranking
 
 
 def top_up(store: Store, criterion: str, wanted: int) -> int:

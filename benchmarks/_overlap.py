@@ -27,10 +27,10 @@ from accord.feedback.active_savings import foreseen, labels_needed
 from accord.feedback.consensus import AgreeConfig
 from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.settle import Trust, least_certain
+from accord.judgements import Ranking
 from accord.stats.fitting import assume
 from accord.stats.fitting import fit as fit_labelers
 from accord.stats.rankings import ranking_table
-from accord.types import Ranking
 
 FIXED, MOST = 3, 5
 CERTAIN = (0.55, 0.65, 0.7, 0.75, 0.8, 0.9)

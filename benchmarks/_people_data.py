@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from _real_data import rows
-from accord.types import Completion, Prompt, Ranking
+from accord.judgements import Ranking
+from accord.types import Completion, Prompt
 
 FOLDER = "preferences-multi-annotator"
 

@@ -33,11 +33,12 @@ from _real_data import rows
 from _real_models import cached, remembered, say
 from accord.feedback.formats.gather import Feedback
 from accord.feedback.formats.read import read_feedback
+from accord.judgements import Comparison
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.render import Template
 from accord.reward.train import RewardConfig, train
 from accord.stats.intervals import Interval, clustered_mean
-from accord.types import Comparison, digest, score_groups
+from accord.types import digest, score_groups
 
 HERE = Path(__file__).parent
 PEER = HERE.parent / ".venv-trl/bin/python"

@@ -10,7 +10,8 @@ from pathlib import Path
 from _people_data import pandalm, squality
 from _real_data import rows
 from _real_rewards import Pairs, hh_extract, hh_pairs, tulu_feedback, tulu_pairs
-from accord.types import Comparison, Completion, Prompt, Ranking, digest
+from accord.judgements import Comparison, Ranking
+from accord.types import Completion, Prompt, digest
 
 FOLDER = "preferences-multi-annotator"
 

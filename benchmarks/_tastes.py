@@ -15,6 +15,7 @@ from scipy import special
 from _real_models import say
 from _real_rewards import Base
 from _study_data import load
+from accord.judgements import Anchor, Comparison
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.render import Template
 from accord.recipes.helpdesk.demo import MODELS
@@ -27,7 +28,7 @@ from accord.reward.personal import Features, Seen, Shared, pair_opinion
 from accord.reward.style import features as style_of
 from accord.reward.taste import Opinion
 from accord.reward.train import RewardConfig, train
-from accord.types import Anchor, Comparison, Completion, Group, Prompt, Score
+from accord.types import Completion, Group, Prompt, Score
 from reward_study import score
 
 Array = NDArray[np.float64]

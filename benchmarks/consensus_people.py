@@ -25,9 +25,9 @@ import numpy as np
 
 from _held_out import against_truth, held_out
 from _people_data import FOLDER, Crowd, People, load, mturk
+from accord.judgements import Ranking
 from accord.stats.agreement import agreement
 from accord.stats.consistency import leave_one_out_tau
-from accord.types import Ranking
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = (1, 2, 3, 5, 10, 20, 50, 100, 200)

@@ -28,10 +28,10 @@ import numpy as np
 from _desk_pairs import BASE, Desk, accuracy, desk, differences, flat, hard
 from _figures import t_interval
 from _real_models import remembered, say
+from accord.judgements import Anchor, Comparison
 from accord.lm.classifier import SequenceClassifier
 from accord.reward.train import RewardConfig, train
 from accord.stats.calibration import ece, fit_temperature, log_loss
-from accord.types import Anchor, Comparison
 
 WAYS = ("flat hard", "grouped hard", "grouped soft", "grouped soft + FAIL")
 LEARNING_RATE = 1e-3  # the demo's

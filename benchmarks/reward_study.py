@@ -29,12 +29,12 @@ from transformers.utils import logging
 from _real_models import cached, remembered, say
 from _real_rewards import PEER, Base, _common, _ids, _saved, trl_scores
 from _study_data import Judgements, load
+from accord.judgements import Comparison
 from accord.recipes.record import plain
 from accord.reward.judged import judged as judge_values
 from accord.reward.study import Study, study
 from accord.reward.style import fit_style
 from accord.stats.intervals import clustered_mean
-from accord.types import Comparison
 from real_feedback import minilm_folder
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -35,8 +35,8 @@ from _desk_pairs import BASE, Desk, accuracy, desk, hard
 from _figures import t_interval
 from _real_models import say
 from _reward_sizes import SIZES
+from accord.judgements import Comparison
 from accord.lm.classifier import SequenceClassifier
-from accord.types import Comparison
 from reward_labels import LEARNING_RATE, WAYS, kept, one
 
 HERE = Path(__file__).parent

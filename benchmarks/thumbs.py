@@ -33,6 +33,7 @@ import torch
 from _figures import t_interval, words
 from accord.feedback.consensus import AgreeConfig, agree
 from accord.feedback.thumbs import Gate, ThumbsConfig, anchors, gate, latest
+from accord.judgements import Anchor, Comparison, Ranking, Thumb
 from accord.lm.classifier import SequenceClassifier
 from accord.recipes.helpdesk.demo import MODELS
 from accord.recipes.helpdesk.judge import GoldJudge
@@ -40,7 +41,7 @@ from accord.recipes.helpdesk.labelers import make_labelers
 from accord.recipes.helpdesk.world import make_prompts, write_reply
 from accord.reward.model import RewardModel
 from accord.reward.train import RewardConfig, train
-from accord.types import Anchor, Comparison, Completion, Prompt, Ranking, Thumb, score_groups
+from accord.types import Completion, Prompt, score_groups
 
 AGREES = re.compile(
     r"\b(?:yes|sure|of course|certainly|gladly|right|no problem|promise|guarantee|double|twice|gift|voucher"

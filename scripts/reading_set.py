@@ -52,7 +52,11 @@ def imports(name: str, known: dict[str, Path]) -> set[str]:
 
 
 def reading_set(entry: str, known: dict[str, Path]) -> dict[str, int]:
-    """Module to lines, ``entry`` first; a package's ``__init__`` counts where a module of it is reached."""
+    """Module to lines, ``entry`` first; a package's ``__init__`` counts where a module of it is reached.
+
+    What the root's ``__init__`` imports is not followed: it lists names for users, and no module reads them
+    from there.
+    """
     reached: dict[str, int] = {}
     waiting = [entry]
     while waiting:
@@ -62,7 +66,8 @@ def reading_set(entry: str, known: dict[str, Path]) -> dict[str, int]:
         reached[name] = len(known[name].read_text(encoding="utf-8").splitlines())
         parts = name.split(".")
         packages = {".".join(parts[:n]) for n in range(1, len(parts))} & known.keys()
-        waiting += sorted(imports(name, known) | packages)
+        listing = "." not in name and name != entry
+        waiting += [] if listing else sorted(imports(name, known) | packages)
     return reached
 
 

@@ -21,7 +21,8 @@ from accord.feedback.app.main import create_app
 from accord.feedback.labeling import people
 from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.people import Role
-from accord.types import Completion, Prompt, Ranking, Remark
+from accord.judgements import Ranking, Remark
+from accord.types import Completion, Prompt
 from accord.workspace import Workspace
 
 CHROMIUM = os.environ.get("ACCORD_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from accord.types import Completion, Prompt, Ranking
+from accord.judgements import Ranking
+from accord.types import Completion, Prompt
 
 
 @dataclass

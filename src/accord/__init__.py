@@ -4,20 +4,8 @@ Importing this package loads no torch; the stages are imported from their own mo
 """
 
 from accord.errors import AccordError, ConfigError, DataError, ModelError, NumericsError, StoreError
-from accord.types import (
-    Comparison,
-    Completion,
-    Message,
-    Origin,
-    Prompt,
-    Ranking,
-    Rollout,
-    Sampler,
-    Score,
-    Scorer,
-    Stop,
-    Thumb,
-)
+from accord.judgements import Comparison, Ranking, Thumb
+from accord.types import Completion, Message, Origin, Prompt, Rollout, Sampler, Score, Scorer, Stop
 
 __version__ = "0.1.0"
 

@@ -22,7 +22,7 @@ from accord.feedback.active import (
     pool,
     votes,
 )
-from accord.types import Ranking
+from accord.judgements import Ranking
 
 
 def pairs(*differences: list[float]) -> Pool:

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from accord.errors import ConfigError, DataError
 from accord.feedback.consensus import AgreeConfig, Consensus, _placed, _warnings, agree, single
+from accord.judgements import Ranking
 from accord.stats.agreement import pair_accuracy
 from accord.stats.evidence import Choice
 from accord.stats.fitting import fit
 from accord.stats.rankings import ranking_table
-from accord.types import Completion, Prompt, Ranking
+from accord.types import Completion, Prompt
 from pool import simulate
 from realdata import real_data
 

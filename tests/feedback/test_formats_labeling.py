@@ -12,8 +12,9 @@ from accord.feedback.consensus import AgreeConfig
 from accord.feedback.formats.gather import Feedback
 from accord.feedback.formats.read import read_feedback
 from accord.feedback.formats.write import write_feedback
+from accord.judgements import Ranking, Remark
 from accord.recipes.judgements import agree, export_feedback, import_feedback
-from accord.types import Completion, Prompt, Ranking, Remark
+from accord.types import Completion, Prompt
 from accord.workspace import Workspace
 
 P = Prompt.from_text("a question")

@@ -16,7 +16,8 @@ from accord.errors import ConfigError, DataError
 from accord.feedback.formats.gather import Feedback
 from accord.feedback.formats.read import read_feedback
 from accord.feedback.formats.write import write_feedback
-from accord.types import Comparison, Completion, Message, Origin, Prompt, Ranking, Stop, Thumb, digest
+from accord.judgements import Comparison, Ranking, Thumb
+from accord.types import Completion, Message, Origin, Prompt, Stop, digest
 
 FILES = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 

@@ -9,10 +9,11 @@ import pytest
 
 import docs_people
 from accord.feedback.consensus import AgreeConfig, agree
+from accord.judgements import Ranking
 from accord.stats.agreement import agreement, kendall_w, pair_accuracy
 from accord.stats.baselines import borda, majority
 from accord.stats.consistency import leave_one_out_tau
-from accord.types import Completion, Prompt, Ranking
+from accord.types import Completion, Prompt
 from realdata import real_data
 
 FAST = AgreeConfig(bootstrap=100)

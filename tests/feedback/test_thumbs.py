@@ -13,7 +13,8 @@ from scipy import optimize
 
 from accord.errors import DataError
 from accord.feedback.thumbs import VOTE_CAP, ThumbsConfig, anchors, gate, latest, offsets, vote_weights
-from accord.types import Completion, Prompt, Thumb
+from accord.judgements import Thumb
+from accord.types import Completion, Prompt
 
 PROMPTS = {f"p{i}": Prompt.from_text(f"q{i}", id=f"p{i}") for i in range(200)}
 COMPLETIONS = {name: [Completion(f"{name} {k}", id=f"{name}c{k}") for k in range(4)] for name in PROMPTS}

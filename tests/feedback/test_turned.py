@@ -3,8 +3,8 @@ import pytest
 
 from accord.feedback.consensus import AgreeConfig, agree
 from accord.feedback.turned import turned_by, turned_pairs
+from accord.judgements import Ranking
 from accord.stats.baselines import majority
-from accord.types import Ranking
 from pool import simulate
 
 

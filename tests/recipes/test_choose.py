@@ -14,13 +14,14 @@ from accord.feedback.consensus import AgreeConfig
 from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.queue import claim, fill
 from accord.feedback.labeling.submit import Answer, submit
+from accord.judgements import Ranking
 from accord.lm.tiny import write_tiny
 from accord.recipes.choose import ChooseConfig, choose
 from accord.recipes.judgements import agree
 from accord.recipes.steps import reward
 from accord.reward.train import RewardConfig
 from accord.store import state
-from accord.types import Completion, Prompt, Ranking
+from accord.types import Completion, Prompt
 from accord.workspace import Workspace
 
 LABEL = LabelConfig()

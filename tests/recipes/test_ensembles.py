@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from accord.judgements import Anchor, Comparison
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.tiny import write_tiny
 from accord.recipes import ensembles
@@ -17,7 +18,7 @@ from accord.reward.model import RewardModel
 from accord.reward.saved import one_model
 from accord.reward.train import RewardConfig, train
 from accord.store.lineage import Status
-from accord.types import Anchor, Comparison, Completion, Prompt
+from accord.types import Completion, Prompt
 from accord.workspace import Workspace
 
 PROMPTS = [Prompt.from_text(f"question {i}") for i in range(16)]

@@ -9,8 +9,9 @@ import pytest
 
 from accord.errors import DataError
 from accord.feedback.app.api import lines
+from accord.judgements import Ranking, Remark, Thumb
 from accord.recipes.judgements import export_feedback, import_feedback
-from accord.types import Completion, Origin, Prompt, Ranking, Remark, Thumb
+from accord.types import Completion, Origin, Prompt
 from accord.workspace import Workspace
 
 TRAIN, HELD = Prompt.from_text("May I?", meta={"order": 7}), Prompt.from_text("Where is it?")

@@ -13,10 +13,11 @@ from accord.cli import main
 from accord.errors import DataError
 from accord.feedback.consensus import AgreeConfig
 from accord.feedback.labeling.config import LabelConfig
+from accord.judgements import Ranking
 from accord.recipes.judgements import agree, export_feedback, import_feedback
 from accord.stats.agreement import agreement
 from accord.store.lineage import Run
-from accord.types import Completion, Prompt, Ranking
+from accord.types import Completion, Prompt
 from accord.workspace import Workspace
 from pool import simulate
 

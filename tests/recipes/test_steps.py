@@ -10,6 +10,7 @@ import pytest
 
 from accord.errors import DataError, StoreError
 from accord.feedback.consensus import AgreeConfig
+from accord.judgements import Comparison, Ranking, Thumb
 from accord.lm.render import Template
 from accord.lm.tiny import write_tiny
 from accord.recipes.anchors import anchors_of
@@ -18,7 +19,7 @@ from accord.recipes.steps import AlignStepConfig, align, reward
 from accord.reward.model import RewardModel
 from accord.reward.train import RewardConfig
 from accord.store.lineage import Status
-from accord.types import Comparison, Completion, Prompt, Ranking, Thumb
+from accord.types import Completion, Prompt
 from accord.workspace import Workspace
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import transformers
 
+from accord.judgements import Comparison
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.tiny import write_tiny
-from accord.types import Comparison, Completion, Prompt
+from accord.types import Completion, Prompt
 
 transformers.utils.logging.disable_progress_bar()
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from accord.judgements import Ranking
 from accord.reward.ceiling import human_ceiling
-from accord.types import Ranking
 
 RNG = np.random.default_rng
 

@@ -3,10 +3,11 @@
 import pytest
 
 from accord.errors import ConfigError, DataError
+from accord.judgements import Anchor, Comparison
 from accord.lm.grouped import Mark, OverLong, Pair, split_by_prompt
 from accord.reward.data import gather
 from accord.reward.train import RewardConfig, train
-from accord.types import Anchor, Comparison, Completion, Prompt
+from accord.types import Completion, Prompt
 
 PROMPT = Prompt.from_text("p")
 

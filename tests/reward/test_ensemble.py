@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from accord.errors import ConfigError, DataError, ModelError
+from accord.judgements import Anchor, Comparison
 from accord.lm.classifier import SequenceClassifier
 from accord.reward.ensemble import SETTINGS, Ensemble, Rule, combine, resample, train_members
 from accord.reward.model import RewardModel
 from accord.reward.train import RewardConfig, train
-from accord.types import Anchor, Comparison, Completion, Prompt, Score, Scorer, score_groups
+from accord.types import Completion, Prompt, Score, Scorer, score_groups
 
 GROUPS = [
     (Prompt.from_text("say 1"), [Completion("ba zap"), Completion("dab ada ba")]),

@@ -6,6 +6,7 @@ import torch
 from scipy import special
 
 from accord.errors import ConfigError, DataError, ModelError
+from accord.judgements import Comparison
 from accord.lm.classifier import SequenceClassifier
 from accord.reward.laplace import (
     Design,
@@ -18,7 +19,7 @@ from accord.reward.laplace import (
 )
 from accord.reward.model import RewardModel
 from accord.reward.train import RewardConfig, train
-from accord.types import Comparison, Completion, Prompt, Scorer
+from accord.types import Completion, Prompt, Scorer
 
 FAST = RewardConfig(epochs=4, learning_rate=3e-3, holdout=0.25)
 

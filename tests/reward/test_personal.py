@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accord.errors import ConfigError, DataError
+from accord.judgements import Ranking, Thumb
 from accord.reward.personal import PersonalReward, Shared, opinions_of, pair_opinion, thumb_opinion
 from accord.reward.taste import Taste, posterior
 from accord.stats.logistic import Posterior
-from accord.types import Completion, Prompt, Ranking, Score, Scorer, Thumb
+from accord.types import Completion, Prompt, Score, Scorer
 
 TASTE = Taste(np.eye(2), scale=2.0)
 PROMPT = Prompt.from_text("q", id="q")

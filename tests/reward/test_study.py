@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from accord.errors import DataError, NumericsError
+from accord.judgements import Comparison, Ranking
 from accord.reward.judged import judge, judged
 from accord.reward.study import MISTAKES, study, study_scorer
-from accord.types import Comparison, Completion, Prompt, Ranking, Score
+from accord.types import Completion, Prompt, Score
 
 
 class By:

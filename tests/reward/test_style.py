@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from accord.errors import DataError
+from accord.judgements import Comparison
 from accord.reward.style import FEATURES, features, fit_style
-from accord.types import Comparison, Completion, Prompt
+from accord.types import Completion, Prompt
 
 RNG = np.random.default_rng
 P = Prompt.from_text("p")

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from accord.errors import ConfigError, DataError, ModelError, NumericsError
+from accord.judgements import Anchor, Comparison
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.features import features
 from accord.lm.grouped import batches, split_by_prompt
@@ -19,7 +20,7 @@ from accord.reward.loss import Objective
 from accord.reward.measure import Reliability, reliability
 from accord.reward.model import CLASSES, RewardModel
 from accord.reward.train import RewardConfig, _loss, train
-from accord.types import Anchor, Comparison, Completion, Prompt
+from accord.types import Completion, Prompt
 
 FAST = {"epochs": 4, "learning_rate": 3e-3, "holdout": 0.25}
 

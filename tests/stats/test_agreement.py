@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from accord.errors import DataError
+from accord.judgements import Ranking
 from accord.stats.agreement import agreement, kendall_w, krippendorff_alpha, pair_accuracy, tau_b
-from accord.types import Ranking
 
 NAN = float("nan")
 # Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability": four observers, missing data.

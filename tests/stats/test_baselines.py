@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accord.judgements import Ranking
 from accord.stats.baselines import borda, majority, mean_count, pair_shares
-from accord.types import Ranking
 
 
 def _rank(labeler, tiers, fails="", prompt="p"):

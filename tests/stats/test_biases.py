@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from accord.judgements import Ranking
 from accord.stats.biases import difference, habits, mean_share, median_interval
 from accord.stats.intervals import Interval, wilson
-from accord.types import Completion, Prompt, Ranking
+from accord.types import Completion, Prompt
 
 LETTERS = "abcd"
 PROMPTS = {"p": Prompt.from_text("two words", id="p")}

@@ -5,11 +5,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from accord.judgements import Ranking
 from accord.stats.agreement import tau_b
 from accord.stats.fitting import assume, fit
 from accord.stats.maximum import Prior
 from accord.stats.rankings import ranking_table
-from accord.types import Ranking
 
 choix = pytest.importorskip("choix", reason="choix is not installed: pip install 'accord[test]'")
 

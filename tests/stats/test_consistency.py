@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from accord.errors import DataError
+from accord.judgements import Ranking
 from accord.stats.agreement import agreement
 from accord.stats.consistency import consistency, leave_one_out_tau, repeats
 from accord.stats.fitting import assume
 from accord.stats.labelers import labeler_rows
 from accord.stats.rankings import ranking_table
-from accord.types import Ranking
 
 RNG = np.random.default_rng
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from accord.errors import ConfigError
+from accord.judgements import Ranking
 from accord.stats.baselines import borda, pair_shares
 from accord.stats.davidson import Habits
 from accord.stats.evidence import ALIKE, LEAST, PROMPTS, STRONG, VOTES, _evidence, _part, choose
@@ -14,7 +15,6 @@ from accord.stats.intervals import bootstrap_mean
 from accord.stats.maximum import Prior
 from accord.stats.propagation import posterior
 from accord.stats.rankings import ranking_table
-from accord.types import Ranking
 from pool import simulate
 
 POLLUTED = [2.2] * 15 + [0.0] * 4 + [-1.5]

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
+from accord.judgements import Ranking
 from accord.stats.davidson import Habits, probabilities
 from accord.stats.fitting import assume, fit, without_labeler
 from accord.stats.maximum import Prior, climb, finish, negative_log_density, orient, spread
 from accord.stats.propagation import posterior
 from accord.stats.rankings import ranking_table
-from accord.types import Ranking
 from pool import simulate
 
 FIXED = Prior(1.0, 2.0)

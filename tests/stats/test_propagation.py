@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 
+from accord.judgements import Ranking
 from accord.stats.davidson import Habits, probabilities
 from accord.stats.propagation import posterior
 from accord.stats.rankings import ranking_table
-from accord.types import Ranking
 
 
 def test_posterior_of_a_pair_equals_the_integral():

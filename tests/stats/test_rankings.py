@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accord.errors import DataError
+from accord.judgements import Ranking
 from accord.stats.rankings import levels, mid_ranks, pair_outcomes, places, ranking_table
-from accord.types import Ranking
 
 
 def test_weights_and_fails():

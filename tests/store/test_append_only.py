@@ -10,10 +10,10 @@ from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError
 
 from accord.errors import DataError, StoreError
+from accord.judgements import Comparison, Ranking, Thumb
 from accord.store.rows import insert_new, ranking_row
 from accord.store.store import Store
 from accord.store.tables import TABLES, feedback, run_states, seal
-from accord.types import Comparison, Ranking, Thumb
 from store_examples import PROMPTS
 
 P, Q = PROMPTS

@@ -14,6 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 
 from accord.errors import StoreError
+from accord.judgements import Ranking
 from accord.store import facts
 from accord.store import rows as r
 from accord.store.database import MIGRATIONS, Database
@@ -21,7 +22,6 @@ from accord.store.events import read_events
 from accord.store.state import STATE
 from accord.store.store import Store
 from accord.store.tables import TABLES, feedback, metadata, seal
-from accord.types import Ranking
 from store_examples import COMPLETIONS, PROMPTS
 
 P, Q = PROMPTS
@@ -39,7 +39,7 @@ def upgrade():
 WRITER = """
 import sys
 from accord.store.store import Store
-from accord.types import Ranking
+from accord.judgements import Ranking
 url, root, prompt, completion, writer = sys.argv[1:]
 store = Store(url, root)
 for i in range(25):

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from accord.errors import DataError
+from accord.judgements import Ranking, Thumb
 from accord.store.store import Store
-from accord.types import Completion, Prompt, Ranking, Thumb
+from accord.types import Completion, Prompt
 from store_examples import PROMPTS
 
 P, Q = PROMPTS

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accord.errors import ConfigError, DataError, StoreError
+from accord.judgements import Comparison, Ranking, Thumb
 from accord.store.store import Store
-from accord.types import Comparison, Completion, Prompt, Ranking, Stop, Thumb
+from accord.types import Completion, Prompt, Stop
 from store_examples import COMPLETIONS, ORIGIN, PROMPTS
 
 P, Q = PROMPTS

@@ -24,8 +24,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from accord.errors import DataError, NumericsError
+from accord.judgements import Ranking
 from accord.stats.rankings import levels, pair_outcomes
-from accord.types import Ranking
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

@@ -19,6 +19,7 @@ from pydantic import Field
 from accord.config import Config
 from accord.errors import DataError
 from accord.feedback.turned import Turned, turned_by, turned_pairs
+from accord.judgements import Comparison, Ranking
 from accord.stats.agreement import Agreement, agreement, once
 from accord.stats.evidence import Choice
 from accord.stats.fails import two_coin
@@ -26,7 +27,7 @@ from accord.stats.fitting import Fit, assume, fit
 from accord.stats.labelers import LabelerRow, Standing, labeler_rows, standing
 from accord.stats.maximum import Prior
 from accord.stats.rankings import levels, ranking_table
-from accord.types import Comparison, Completion, Prompt, Ranking
+from accord.types import Completion, Prompt
 
 SOURCE = "consensus"
 

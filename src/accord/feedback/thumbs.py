@@ -33,8 +33,9 @@ from scipy import optimize
 
 from accord.config import Config
 from accord.errors import DataError, NumericsError
+from accord.judgements import Anchor, Thumb
 from accord.stats.intervals import Interval, clustered_mean
-from accord.types import Anchor, Completion, Prompt, Thumb
+from accord.types import Completion, Prompt
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from accord.judgements import Ranking
 from accord.stats.baselines import majority
 from accord.stats.rankings import levels
-from accord.types import Ranking
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from enum import StrEnum
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from accord.errors import ConfigError, DataError
-from accord.types import Anchor, Comparison, Completion, Prompt
+from accord.judgements import Anchor, Comparison
+from accord.types import Completion, Prompt
 
 
 class Tokens(Protocol):

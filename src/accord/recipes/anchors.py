@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from accord.feedback.consensus import Consensus
 from accord.feedback.thumbs import anchors as thumbs_to_anchors
+from accord.judgements import Anchor
 from accord.recipes.record import Record
 from accord.store.lineage import Status
-from accord.types import Anchor
 from accord.workspace import Workspace
 
 FAILS = "fails.json"

@@ -16,6 +16,7 @@ from accord.feedback.active_plan import ACTIVE, RANDOM, ActiveConfig, Plan, plan
 from accord.feedback.active_savings import Savings, savings
 from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.queue import fill, set_priorities
+from accord.judgements import Ranking
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.features import features
 from accord.recipes.record import Progress, recorded
@@ -25,7 +26,7 @@ from accord.reward.saved import Reward, one_model
 from accord.stats.rankings import levels
 from accord.store import state
 from accord.store.lineage import Run
-from accord.types import Ranking, digest
+from accord.types import digest
 from accord.workspace import Workspace
 
 CHUNK = 64

@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from accord.judgements import Anchor, Comparison
 from accord.lm.classifier import SequenceClassifier
 from accord.recipes.record import Progress
 from accord.reward.ensemble import CAUTION, Ensemble, Rule, train_members
 from accord.reward.heads import Heads
 from accord.reward.model import RewardModel
 from accord.reward.train import RewardConfig, train
-from accord.types import Anchor, Comparison
 
 
 class RewardStepConfig(RewardConfig):

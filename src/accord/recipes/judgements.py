@@ -14,13 +14,14 @@ from accord.feedback.formats.read import read_feedback
 from accord.feedback.formats.write import Written, write_stored
 from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.turned import turned_by
+from accord.judgements import Ranking
 from accord.recipes.anchors import write_fails
 from accord.recipes.record import recorded
 from accord.stats.agreement import once
 from accord.stats.labelers import standing
 from accord.store.events import imported_as
 from accord.store.lineage import Run, Status
-from accord.types import Completion, Ranking, digest
+from accord.types import Completion, digest
 from accord.workspace import Workspace
 
 

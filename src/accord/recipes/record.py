@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from accord.errors import DataError
+from accord.judgements import Comparison
 from accord.store.lineage import Artefact, Run, Status
-from accord.types import Comparison, Prompt
+from accord.types import Prompt
 from accord.workspace import Workspace
 
 Progress = Callable[[Mapping[str, float]], None]

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from accord.evaluate.reportdata import BestOf, CalibrationBin, Estimate, Mistake, RewardSection
+from accord.judgements import Comparison
 from accord.lm.grouped import normalised
 from accord.reward.study import Study, study_scorer
 from accord.stats.agreement import Figure
-from accord.types import Comparison, Scorer
+from accord.types import Scorer
 from accord.workspace import Workspace
 
 WORDS = {

@@ -17,6 +17,7 @@ from accord.errors import DataError
 from accord.feedback.consensus import AgreeConfig
 from accord.feedback.consensus import agree as agree_rankings
 from accord.feedback.formats.read import read_feedback
+from accord.judgements import Comparison, Ranking
 from accord.lm.grouped import normalised
 from accord.recipes.record import comparisons_of, recorded
 from accord.recipes.reward_report import STUDY, headlines, near_duplicates
@@ -24,7 +25,7 @@ from accord.recipes.steps import scorer_of
 from accord.reward.classifier import Value
 from accord.reward.study import Study, study_scorer
 from accord.store.lineage import Run, Status
-from accord.types import Comparison, Ranking, Scorer, digest
+from accord.types import Scorer, digest
 from accord.workspace import Workspace
 
 

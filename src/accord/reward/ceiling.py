@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from accord.judgements import Ranking
 from accord.stats.agreement import Figure, once
 from accord.stats.intervals import clustered_mean
 from accord.stats.rankings import levels, pair_outcomes
-from accord.types import Ranking
 
 Pair = tuple[str, str, str]
 """Prompt id and two completion ids, in sorted order."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from accord.judgements import Anchor, Comparison
 from accord.lm.classifier import Encoded, SequenceClassifier
 from accord.lm.grouped import Lost, OverLong, PromptGroup
 from accord.lm.grouped import gather as gather_by
-from accord.types import Anchor, Comparison
 
 
 def gather(

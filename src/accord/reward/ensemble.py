@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accord.errors import ConfigError, DataError, ModelError
+from accord.judgements import Anchor, Comparison
 from accord.reward.model import RewardModel
-from accord.types import Anchor, Comparison, Completion, Group, Prompt, Score
+from accord.types import Completion, Group, Prompt, Score
 
 Array = NDArray[np.float64]
 SETTINGS = "accord_ensemble.json"

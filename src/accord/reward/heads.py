@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from accord.errors import ConfigError, DataError, ModelError, NumericsError
+from accord.judgements import Comparison
 from accord.reward.ensemble import CAUTION, Rule, as_scores
 from accord.reward.laplace import best_precision, design_of, head_weights, layer
 from accord.reward.model import RewardModel
 from accord.stats.logistic import fit, votes
-from accord.types import Comparison, Completion, Group, Prompt, Score
+from accord.types import Completion, Group, Prompt, Score
 
 Array = NDArray[np.float64]
 SETTINGS, TENSORS = "accord_heads.json", "heads.safetensors"

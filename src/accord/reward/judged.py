@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accord.errors import DataError, NumericsError
-from accord.types import Comparison, Completion, Prompt, Scorer, score_groups
+from accord.judgements import Comparison
+from accord.types import Completion, Prompt, Scorer, score_groups
 
 Array = NDArray[np.float64]
 

@@ -28,10 +28,11 @@ from safetensors.numpy import load_file, save_file
 from scipy import optimize, special
 
 from accord.errors import ConfigError, DataError, ModelError
+from accord.judgements import Comparison
 from accord.lm.features import features, last_linear
 from accord.reward.model import RewardModel
 from accord.stats.calibration import log_loss
-from accord.types import Comparison, Completion, Group, Prompt, Score
+from accord.types import Completion, Group, Prompt, Score
 
 Array = NDArray[np.float64]
 SETTINGS, TENSORS = "accord_laplace.json", "laplace.safetensors"

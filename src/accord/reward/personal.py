@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accord.errors import ConfigError, DataError
+from accord.judgements import Ranking, Thumb
 from accord.reward.taste import Opinion, Taste
 from accord.stats.logistic import Posterior
 from accord.stats.rankings import levels, pair_outcomes
-from accord.types import Completion, Group, Prompt, Ranking, Score, Scorer, Thumb, digest, score_groups
+from accord.types import Completion, Group, Prompt, Score, Scorer, digest, score_groups
 
 Array = NDArray[np.float64]
 Features = Callable[[Sequence[Group]], list[Array]]

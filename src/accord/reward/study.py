@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from accord.errors import DataError
+from accord.judgements import Comparison, Ranking
 from accord.reward.bestof import BestOf, best_of
 from accord.reward.ceiling import Ceiling, Pair, human_ceiling
 from accord.reward.judged import Judged, judge, key
@@ -23,7 +24,7 @@ from accord.reward.style import fit_style
 from accord.stats.agreement import Figure
 from accord.stats.calibration import Bin, brier, calibration, ece, log_loss, reliability_bins
 from accord.stats.intervals import bootstrap_sums, clustered_mean
-from accord.types import Comparison, Completion, Prompt, Ranking, Scorer, score_groups
+from accord.types import Completion, Prompt, Scorer, score_groups
 
 Array = NDArray[np.float64]
 MISTAKES = 8

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accord.errors import DataError
+from accord.judgements import Comparison
 from accord.stats.logistic import fit, votes
-from accord.types import Comparison, Completion, Prompt, Score
+from accord.types import Completion, Prompt, Score
 
 Array = NDArray[np.float64]
 

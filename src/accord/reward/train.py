@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from accord.config import Config
 from accord.errors import ConfigError, DataError
+from accord.judgements import Anchor, Comparison
 from accord.lm.best import Best
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.fit import fit
@@ -32,7 +33,6 @@ from accord.reward.data import gather
 from accord.reward.loss import Objective
 from accord.reward.measure import RewardReport, held_out_loss, measure, report_on
 from accord.reward.model import CLASSES, RewardModel, one_number
-from accord.types import Anchor, Comparison
 
 SCALARS_RATE = 0.02
 """Peak rate of the few numbers learned beside the weights (a, b, nu), which start near where they end."""

@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, stats
 
 from accord.errors import DataError
+from accord.judgements import Ranking
 from accord.stats.intervals import Interval, bootstrap_sums, clustered_mean
 from accord.stats.rankings import mid_ranks
-from accord.types import Ranking
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

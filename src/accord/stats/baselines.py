@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from accord.judgements import Ranking
 from accord.stats.rankings import levels, mid_ranks, pair_outcomes
-from accord.types import Ranking
 
 
 def majority(rankings: Iterable[Ranking]) -> dict[str, dict[tuple[str, str], float]]:

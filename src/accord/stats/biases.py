@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from accord.judgements import Ranking
 from accord.stats.intervals import Interval, wilson
 from accord.stats.rankings import levels, pair_outcomes
-from accord.types import Completion, Prompt, Ranking
+from accord.types import Completion, Prompt
 
 Array = NDArray[np.float64]
 

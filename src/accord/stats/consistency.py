@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from accord.errors import DataError
+from accord.judgements import Ranking
 from accord.stats.agreement import REPEAT, Figure, agreement, independent, tau_b
 from accord.stats.baselines import borda_count, mean_count
 from accord.stats.intervals import clustered_mean
 from accord.stats.rankings import mid_ranks
-from accord.types import Ranking
 
 Scores = Mapping[str, Mapping[str, float]]
 """Prompt id -> completion id -> score, the best highest."""

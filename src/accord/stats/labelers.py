@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from accord.judgements import Ranking
 from accord.stats.agreement import Figure, once, tau_b
 from accord.stats.consistency import Consistency, consistency, leave_one_out_tau, repeats
 from accord.stats.fitting import Fit, without_labeler
 from accord.stats.intervals import Interval, bootstrap_sums
 from accord.stats.rankings import levels, mid_ranks
-from accord.types import Ranking
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from accord.errors import DataError
+from accord.judgements import Ranking
 from accord.stats.davidson import Array, Index, Votes, starts
-from accord.types import Ranking
 
 
 @dataclass(frozen=True, slots=True)

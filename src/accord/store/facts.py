@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, select
 
 from accord.errors import DataError
+from accord.judgements import Thumb
 from accord.store import rows as r
 from accord.store import tables as t
-from accord.types import Completion, Origin, Prompt, Thumb
+from accord.types import Completion, Origin, Prompt
 
 JUDGEMENT = ("kind", "prompt_id", "labeler", "source", "judgement", "supersedes")
 """The columns that make up a judgement's content."""

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Select, Table, insert, select
 
 from accord.errors import DataError
+from accord.judgements import LATER, Ranking, Remark, Thumb
 from accord.store.tables import Row, plain, seal
-from accord.types import LATER, Completion, Message, Origin, Prompt, Ranking, Remark, Stop, Thumb, digest
+from accord.types import Completion, Message, Origin, Prompt, Stop, digest
 
 T = TypeVar("T")
 PAGE = 1000

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, func, select
 
 from accord.errors import StoreError
+from accord.judgements import Comparison, Ranking, Remark, Thumb
 from accord.store import facts
 from accord.store import rows as r
 from accord.store import tables as t
@@ -16,7 +17,7 @@ from accord.store.database import Database
 from accord.store.events import add_events, read_events
 from accord.store.lineage import Lineage, Status
 from accord.store.verify import Problem, verify
-from accord.types import Comparison, Completion, Group, Prompt, Ranking, Remark, Thumb, digest
+from accord.types import Completion, Group, Prompt, digest
 
 T = TypeVar("T")
 

@@ -10,7 +10,8 @@ from accord.feedback.labeling.monitor_disputes import (
     reliability_weights,
     weighted_dispute,
 )
-from accord.types import Completion, Prompt, Ranking
+from accord.judgements import Ranking
+from accord.types import Completion, Prompt
 from pool import simulate
 
 FAST = AgreeConfig(bootstrap=100)

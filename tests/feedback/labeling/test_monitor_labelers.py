@@ -3,9 +3,10 @@ import pytest
 
 from accord.feedback.consensus import AgreeConfig, agree
 from accord.feedback.labeling.monitor_labelers import labeler_table
+from accord.judgements import Ranking
 from accord.stats.intervals import Interval, wilson
 from accord.stats.labelers import LabelerRow, Standing, standing
-from accord.types import Completion, Prompt, Ranking
+from accord.types import Completion, Prompt
 from pool import simulate
 
 CONFIG = AgreeConfig(bootstrap=100)

@@ -7,9 +7,10 @@ import pytest
 from accord.feedback.consensus import AgreeConfig
 from accord.feedback.labeling import monitor_study
 from accord.feedback.labeling.monitor_study import Studies, current_mark, study
+from accord.judgements import Ranking
 from accord.stats.labelers import Standing
 from accord.store.store import Store
-from accord.types import Completion, Ranking
+from accord.types import Completion
 from pool import simulate
 
 CONFIG = AgreeConfig(criterion="", bootstrap=100)

@@ -15,9 +15,9 @@ from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.queue import claim, fill
 from accord.feedback.labeling.submit import flag, refuse, skip, stored, submit, take_back
 from accord.feedback.labeling.webhooks import add_webhook, deliveries
+from accord.judgements import Remark
 from accord.store import state as t
 from accord.store.store import Store
-from accord.types import Remark
 from label_examples import PLAIN, add_prompts, answer, claimed, ids, in_order, open_store
 
 ONE = PLAIN.model_copy(update={"overlap": 1})

@@ -16,13 +16,14 @@ from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.queue import claim, fill
 from accord.feedback.labeling.settle import RELIABILITY, TIE, Trust, least_certain, read_trust
 from accord.feedback.labeling.submit import submit
+from accord.judgements import Ranking
 from accord.recipes.judgements import agree
 from accord.stats.fitting import assume
 from accord.stats.rankings import ranking_table
 from accord.store import state as t
 from accord.store.lineage import Status
 from accord.store.store import Store
-from accord.types import Completion, Prompt, Ranking
+from accord.types import Completion, Prompt
 from accord.workspace import Workspace
 from label_examples import add_prompts, claimed, ids, in_order, open_store
 

@@ -4,10 +4,11 @@ from itertools import combinations
 import pytest
 
 from accord.errors import DataError
+from accord.judgements import Ranking
 from accord.recipes.helpdesk import world
 from accord.recipes.helpdesk.judge import GoldJudge
 from accord.recipes.helpdesk.labelers import Labeler, make_labelers, must_fail
-from accord.types import Completion, Ranking
+from accord.types import Completion
 
 JUDGE = GoldJudge()
 

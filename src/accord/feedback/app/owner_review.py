@@ -19,10 +19,10 @@ from accord.feedback.labeling.monitor_review import PURPOSE, Case, adjudicate, c
 from accord.feedback.labeling.monitor_study import Study
 from accord.feedback.labeling.people import Session
 from accord.feedback.labeling.queue import set_gold
+from accord.judgements import Ranking
 from accord.stats.rankings import levels
 from accord.store import rows as r
 from accord.store import state as t
-from accord.types import Ranking
 
 router = APIRouter()
 PAGE = 25

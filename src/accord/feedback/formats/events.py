@@ -19,10 +19,11 @@ from typing import Any
 
 from accord.errors import DataError
 from accord.feedback.formats.gather import Collector, Feedback, Format, clip
+from accord.judgements import LATER, Comparison, Ranking, Remark, Thumb
 from accord.store.events import JUDGEMENTS, parse_event
 from accord.store.rows import named_completions, to_completion, to_origin, to_prompt
 from accord.store.tables import comparisons, completions, feedback, origins, prompts
-from accord.types import LATER, Comparison, Completion, Message, Origin, Prompt, Ranking, Remark, Stop, Thumb
+from accord.types import Completion, Message, Origin, Prompt, Stop
 
 VERSION = 1
 _NAMES = {

@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 from accord.errors import DataError
-from accord.types import Comparison, Completion, Message, Origin, Prompt, Ranking, Remark, Thumb, digest
+from accord.judgements import Comparison, Ranking, Remark, Thumb
+from accord.types import Completion, Message, Origin, Prompt, digest
 
 ANONYMOUS = "imported"
 """The labeler of rows that name none."""

@@ -13,7 +13,8 @@ from typing import Any
 from accord.errors import DataError
 from accord.feedback.formats.gather import ANONYMOUS, Collector, Format, clip
 from accord.feedback.formats.transcript import parse_prompt, shared_length, split_pair
-from accord.types import LATER, Comparison, Message, Ranking, Thumb
+from accord.judgements import LATER, Comparison, Ranking, Thumb
+from accord.types import Message
 
 Row = Mapping[str, Any]
 ROLES = ("system", "user", "assistant")

@@ -15,10 +15,11 @@ from accord.feedback.formats.files import file_kind, write_rows
 from accord.feedback.formats.gather import Feedback, Format, clip
 from accord.feedback.formats.rows import looks_like_messages
 from accord.feedback.formats.transcript import write_pair
+from accord.judgements import LATER, Comparison, Ranking, Thumb
 from accord.stats.agreement import once
 from accord.store.lineage import Status
 from accord.store.store import Store
-from accord.types import LATER, Comparison, Completion, Prompt, Ranking, Thumb
+from accord.types import Completion, Prompt
 
 Row = dict[str, Any]
 Asked = tuple[str, str]

@@ -8,8 +8,9 @@ from typing import Any
 
 from accord.errors import DataError
 from accord.feedback.labeling.config import LabelConfig
+from accord.judgements import Ranking, Thumb
 from accord.store import rows as r
-from accord.types import Completion, Ranking, Thumb
+from accord.types import Completion
 
 Facts = tuple[list[Completion], list[Ranking], list[Thumb]]
 

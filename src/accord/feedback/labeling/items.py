@@ -14,11 +14,11 @@ from sqlalchemy import Connection, Select, exists, func, select, update
 from accord.feedback.labeling.chance import last_due, uniform
 from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.fit import askable
+from accord.judgements import Ranking
 from accord.stats.rankings import levels
 from accord.store import rows as r
 from accord.store import state as t
 from accord.store import tables
-from accord.types import Ranking
 
 REST = 5
 """Tasks between a prompt and its repeat, at least: what was entered just before is still remembered."""

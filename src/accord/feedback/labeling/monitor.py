@@ -15,10 +15,10 @@ from sqlalchemy import ColumnElement, Connection, Integer, and_, case, exists, f
 
 from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.monitor_intake import HOUR, WEEK, Flow, Intake, alarms
+from accord.judgements import Remark
 from accord.store import state as t
 from accord.store import tables
 from accord.store.store import Store
-from accord.types import Remark
 
 DAY = 24 * HOUR
 DAYS = 14

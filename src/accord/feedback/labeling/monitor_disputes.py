@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accord.feedback.consensus import Consensus
+from accord.judgements import Ranking
 from accord.stats.agreement import ADJUDICATED
 from accord.stats.intervals import Interval, bootstrap
 from accord.stats.labelers import Standing, standing
 from accord.stats.rankings import levels, pair_outcomes
-from accord.types import Ranking
 
 Array = NDArray[np.float64]
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from accord.feedback.consensus import AgreeConfig, Consensus
 from accord.feedback.labeling.items import ordered_pairs
+from accord.judgements import Ranking
 from accord.stats.agreement import ADJUDICATED
 from accord.stats.biases import Habits, habits, mean_share
 from accord.stats.consistency import repeats
 from accord.stats.intervals import Interval
 from accord.stats.labelers import LabelerRow, Standing, standing
 from accord.stats.rankings import levels, pair_outcomes
-from accord.types import Completion, Prompt, Ranking
+from accord.types import Completion, Prompt
 
 MEASURED = ("gold", "quiz")
 """Arms whose answer was known when the labeler was asked."""

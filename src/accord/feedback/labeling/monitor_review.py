@@ -24,13 +24,14 @@ from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.leases import LABEL, SURPLUS, close, end, one
 from accord.feedback.labeling.people import Person
 from accord.feedback.labeling.webhooks import announce
+from accord.judgements import Ranking, Remark
 from accord.stats.agreement import ADJUDICATED
 from accord.stats.rankings import levels
 from accord.store import facts, tables
 from accord.store import rows as r
 from accord.store import state as t
 from accord.store.store import Store
-from accord.types import Completion, Prompt, Ranking, Remark, Stop
+from accord.types import Completion, Prompt, Stop
 
 PURPOSE = "adjudicate"
 

@@ -32,11 +32,12 @@ from accord.feedback.labeling.leases import (
     renew,
     retake,
 )
+from accord.judgements import Ranking
 from accord.store import facts, tables
 from accord.store import rows as r
 from accord.store import state as t
 from accord.store.store import Store
-from accord.types import Completion, Prompt, Ranking, Stop
+from accord.types import Completion, Prompt, Stop
 
 MEASURES = ("repeat", "gold", "quiz")
 

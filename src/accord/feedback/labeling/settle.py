@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, select
 
+from accord.judgements import Ranking
 from accord.stats.agreement import ADJUDICATED
 from accord.stats.fitting import assume
 from accord.stats.rankings import levels, ranking_table
@@ -20,7 +21,6 @@ from accord.store import facts, tables
 from accord.store import rows as r
 from accord.store.lineage import Status
 from accord.store.store import Store
-from accord.types import Ranking
 
 RELIABILITY = 3.0
 """Of a labeler of whom nothing is known yet: two who agree on four completions leave 0.82, one alone 0.74."""

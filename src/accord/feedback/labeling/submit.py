@@ -23,11 +23,12 @@ from accord.feedback.labeling.leases import SURPLUS, Row, change, count, one, ow
 from accord.feedback.labeling.queue import Assignment, load, may_label
 from accord.feedback.labeling.settle import Trust, is_settled, read_trust
 from accord.feedback.labeling.webhooks import announce
+from accord.judgements import Ranking, Remark, Thumb
 from accord.store import facts, tables
 from accord.store import rows as r
 from accord.store import state as t
 from accord.store.store import Store
-from accord.types import Completion, Ranking, Remark, Thumb, digest
+from accord.types import Completion, digest
 
 KEY_LENGTH = 200
 

@@ -23,6 +23,7 @@ from accord.errors import StoreError
 from accord.evaluate.record import Evaluation
 from accord.evaluate.reportdata import Estimate
 from accord.feedback.consensus import AgreeConfig, Consensus
+from accord.judgements import Ranking
 from accord.recipes.helpdesk.judge import GoldJudge
 from accord.recipes.helpdesk.labelers import make_labelers, must_fail
 from accord.recipes.helpdesk.world import make_prompts
@@ -40,7 +41,7 @@ from accord.recipes.steps import (
 )
 from accord.reward.train import RewardConfig
 from accord.stats.agreement import pair_accuracy
-from accord.types import Completion, Prompt, Ranking, Score, Scorer, score_groups
+from accord.types import Completion, Prompt, Score, Scorer, score_groups
 from accord.workspace import Workspace
 
 MODELS = Path(__file__).parent / "models"

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from accord.errors import DataError
+from accord.judgements import Ranking
 from accord.recipes.helpdesk.judge import GoldJudge
-from accord.types import Completion, Prompt, Ranking, Score
+from accord.types import Completion, Prompt, Score
 
 _GOLD = GoldJudge()
 

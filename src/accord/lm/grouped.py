@@ -231,6 +231,28 @@ def batches(
             yield [(micro, len(batch)) for micro in micros]
 
 
+def pairs_of(groups: Iterable[PromptGroup[E]]) -> list[Pair]:
+    """All pairs, as positions among the groups' completions in order; those of a prompt weigh 1 together."""
+    pairs, offset = [], 0
+    for group in groups:
+        share = 1 / max(1, len(group.pairs))
+        pairs += [
+            Pair(offset + p.chosen, offset + p.rejected, p.p_chosen, share * p.weight) for p in group.pairs
+        ]
+        offset += len(group.inputs)
+    return pairs
+
+
+def marks_of(groups: Iterable[PromptGroup[E]]) -> list[Mark]:
+    """All anchors, as :func:`pairs_of` gives pairs."""
+    marks, offset = [], 0
+    for group in groups:
+        share = 1 / max(1, len(group.marks))
+        marks += [Mark(offset + m.completion, m.p_good, share * m.weight) for m in group.marks]
+        offset += len(group.inputs)
+    return marks
+
+
 def count_inputs(groups: Iterable[PromptGroup]) -> int:
     """Completions of ``groups``."""
     return sum(len(group.inputs) for group in groups)

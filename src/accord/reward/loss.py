@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from accord.lm.grouped import PromptGroup
+from accord.lm.grouped import Pair, PromptGroup, marks_of, pairs_of
 from accord.rl.ranking import centering_penalty, ranking_loss
 
 LEAST_OF_EACH = 5
@@ -91,15 +91,7 @@ class Objective(nn.Module):
         (pairs with a winner; equal rewards count a half).
         """
         device = rewards_N.device
-        pairs, marks, offset = [], [], 0
-        for group in groups:
-            share = 1 / max(1, len(group.pairs))  # a prompt counts once, however many pairs
-            pairs += [
-                (offset + p.chosen, offset + p.rejected, p.p_chosen, share * p.weight) for p in group.pairs
-            ]
-            share = 1 / max(1, len(group.marks))
-            marks += [(offset + m.completion, m.p_good, share * m.weight) for m in group.marks]
-            offset += len(group.inputs)
+        pairs, marks = pairs_of(groups), marks_of(groups)  # a prompt counts once, however many it has
         total, metrics = self._pairs(rewards_N, pairs)
         if marks and self.anchored:
             at, good, weight = zip(*marks, strict=True)
@@ -109,10 +101,8 @@ class Objective(nn.Module):
             total = total + self.anchor_weight * (weight_M * bce_M).sum()
         return total / prompts, metrics
 
-    def _pairs(
-        self, rewards_N: Tensor, pairs: Sequence[tuple[int, int, float, float]]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum over pairs (chosen, rejected, p_chosen, weight) of their loss and centring."""
+    def _pairs(self, rewards_N: Tensor, pairs: Sequence[Pair]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum over pairs of their loss and centring."""
         nothing = torch.zeros((), device=rewards_N.device)
         if not pairs:
             return 0.0 * rewards_N.sum(), {"right": nothing, "decided": nothing}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from accord.config import Config
 from accord.errors import ConfigError, DataError
 from accord.judgements import Anchor, Comparison
-from accord.lm.best import Best
+from accord.lm.best import Best, look_steps
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.fit import fit
 from accord.lm.grouped import OverLong, PromptGroup, batches, split_by_prompt
@@ -180,8 +180,7 @@ def _optimise(
         groups, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.95)
     )
     steps = config.epochs * math.ceil(len(train_groups) / config.batch_prompts)
-    looks = {math.ceil(steps * k / (config.epochs * config.evaluations)) for k in
-             range(1, config.epochs * config.evaluations + 1)}  # fmt: skip
+    looks = look_steps(steps, config.epochs * config.evaluations)
     cut = batches(
         train_groups,
         prompts=config.batch_prompts,

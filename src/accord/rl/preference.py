@@ -47,7 +47,7 @@ def dpo_loss(
     2023, arXiv:2305.18290, eq. 7; least at d = logit(p) / beta, and log 2 where policy is reference.
 
     Raises:
-        ValueError: beta is not positive; or as :func:`accord.rl.losses.ranking_loss`.
+        ValueError: beta is not positive; or as :func:`accord.rl.ranking.ranking_loss`.
     """
     _check_beta(beta)
     loss, _ = ranking_loss(beta * chosen_P, beta * rejected_P, p_chosen_P, weights_P=weights_P)

@@ -1,0 +1,372 @@
+"""The loop of offline learning: a policy learns from completions that are there already.
+
+Preferences (``align.preference``) and demonstrations (``align.supervised``) both run it. A prompt with all
+its completions is one element of a batch; held-out prompts, never held-out pairs, are looked at several times
+an epoch, decide which weights are kept, and end the run where a whole epoch of looks brought nothing better.
+
+With ``lora_rank`` the adapters train and the reference is the same weights with adapters off; with 0 all
+weights train, and a frozen copy is made only where the exact KL is to be measured.
+
+A run given a folder can be resumed to the same bits: order and looks are functions of the seed, and a
+checkpoint, renamed into place whole, holds weights, optimiser, the best weights so far and the history.
+
+Legend: N completions, B rows, T tokens, D width.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from accord.align.answers import Answer, Group, Reader, logprobs_of
+from accord.align.run import latest
+from accord.config import Config
+from accord.errors import ConfigError, DataError, StoreError
+from accord.judgements import Anchor, Comparison
+from accord.lm.best import Best, look_steps
+from accord.lm.engine import Engine, SamplingConfig
+from accord.lm.fit import fit
+from accord.lm.grouped import Lost, OverLong, batches, gather, split_by_prompt
+from accord.lm.model import LanguageModel
+from accord.lm.schedule import cosine
+from accord.lm.score import score_hidden
+from accord.lm.tokens import TokenBatch
+from accord.types import digest
+
+Metrics = dict[str, float]
+Progress = Callable[[Metrics], None]
+
+
+class OfflineConfig(Config):
+    """What every kind of offline learning has."""
+
+    epochs: int = Field(1, ge=1)
+    """Passes over the data, at most: training stops where held-out prompts no longer gain."""
+    evaluations: int = Field(4, ge=1)
+    """How often an epoch the held-out prompts are looked at; the best weights on them are kept."""
+    batch_prompts: int = Field(16, ge=1)
+    """Prompts an optimiser step, each with all its completions."""
+    micro_rows: int = Field(32, ge=2)
+    """Most completions in one forward; larger batches are split and their gradients summed."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Peak rate of AdamW, after 10 % warm-up and before a cosine to a tenth."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's decoupled weight decay."""
+    lora_rank: int = Field(16, ge=0)
+    """Rank of the adapters that train; 0 trains all weights."""
+    holdout: float = Field(0.1, ge=0, lt=1)
+    """Share of prompts kept to measure on; 0 trains on all, keeps the last weights and measures nothing."""
+    over_long: Literal["cut", "refuse", "leave_out"] = "leave_out"
+    """Inputs beyond the context: cut (first the prompt's beginning), refuse, or leave_out; counted all."""
+    max_length: int | None = Field(None, ge=2)
+    """Longest input in tokens; the model's context where not given."""
+    kl_prompts: int = Field(64, ge=0)
+    """Held-out prompts answered at the end for the exact KL to the reference; 0 leaves it out."""
+    max_new_tokens: int = Field(64, ge=1)
+    """Length limit of those answers."""
+    seed: int = 0
+    """Of the split, the order of the prompts, and the adapters."""
+
+
+class Objective(Protocol):
+    """What a kind of offline learning asks of a policy."""
+
+    def begin(self, groups: Sequence[Group]) -> None:
+        """Take note of all the prompts that the next losses are of: an optimiser step's, or a look's."""
+        ...
+
+    def loss(
+        self, logprobs_N: Tensor, tokens_N: Tensor, groups: Sequence[Group]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The share that ``groups`` have of the loss of what :meth:`begin` saw, and sums for the figures.
+
+        ``logprobs_N`` are of the groups' whole completions in order, ``tokens_N`` their lengths.
+        """
+        ...
+
+    def figures(self, sums: Metrics) -> Metrics:
+        """A step's figures from the sums over its micro-batches."""
+        ...
+
+
+@dataclass(frozen=True)
+class Data:
+    """Groups trained on and held out, and what did not fit."""
+
+    train: list[Group]
+    held: list[Group]
+    lost: Lost
+
+    @property
+    def groups(self) -> list[Group]:
+        """All of them."""
+        return [*self.train, *self.held]
+
+
+def read(
+    policy: LanguageModel,
+    config: OfflineConfig,
+    comparisons: Sequence[Comparison],
+    anchors: Sequence[Anchor] = (),
+    source_weights: dict[str, float] | None = None,
+) -> Data:
+    """Encode and split what a policy is to learn from.
+
+    Raises:
+        ConfigError: a source is named that nothing is of.
+        DataError: nothing to train on, one prompt alone with something to hold out, or an input too long
+            with the rule "refuse".
+    """
+    groups, lost = gather(
+        comparisons,
+        Reader(policy, config.max_length),
+        anchors=anchors,
+        source_weights=source_weights,
+        over_long=OverLong(config.over_long),
+    )
+    if not groups:
+        raise DataError(f"nothing to learn from: no judgement, or none that fits ({lost.inputs} too long)")
+    if not config.holdout:
+        return Data(groups, [], lost)
+    return Data(*split_by_prompt(groups, config.holdout, config.seed), lost)
+
+
+@dataclass
+class Trainer:
+    """A policy made ready to train on ``data``, with what its figures need.
+
+    Raises:
+        ConfigError: all weights are to train and the policy has adapters; or ``max_new_tokens`` is more than
+            the model's positions.
+    """
+
+    policy: LanguageModel
+    config: OfflineConfig
+    data: Data
+    engine: Engine | None = field(init=False, default=None)
+    reference: LanguageModel | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        policy, config = self.policy, self.config
+        if not config.lora_rank and policy.peft is not None:
+            raise ConfigError(
+                f"{policy.name} has adapters and lora_rank is 0: merge them first to train all weights, or "
+                "set lora_rank to train the adapters"
+            )
+        if config.lora_rank and policy.peft is None:
+            policy.add_lora(config.lora_rank, seed=config.seed)
+        elif not config.lora_rank:
+            policy.net.requires_grad_(True)
+        if self.data.held and config.kl_prompts:
+            sampling = SamplingConfig(max_new_tokens=config.max_new_tokens, seed=config.seed)
+            self.engine = Engine(policy, sampling)
+            self.reference = policy if policy.peft is not None else policy.frozen_copy()
+
+    def run(
+        self,
+        objective: Objective,
+        folder: Path | None = None,
+        *,
+        resume: bool = False,
+        save_every: int = 50,
+        progress: Progress = lambda _: None,
+    ) -> list[Metrics]:
+        """Train, leave the weights at their best on the held-out prompts, and return the history.
+
+        Raises:
+            ConfigError: ``folder`` holds a run and ``resume`` was not asked for.
+            StoreError: the run to resume was made from another model, with other settings or data.
+            NumericsError: loss or gradient is not finite; the last checkpoint stands.
+        """
+        config, data = self.config, self.data
+        steps = config.epochs * math.ceil(len(data.train) / config.batch_prompts)
+        state = _State(self, folder, resume)
+        cut = batches(
+            data.train,
+            prompts=config.batch_prompts,
+            rows=config.micro_rows,
+            epochs=config.epochs,
+            seed=config.seed,
+        )
+        rate = cosine(steps, max(1, steps // 10))
+        looks = look_steps(steps, config.epochs * config.evaluations) if data.held else set()
+        done = len(state.history)
+
+        def begun() -> Iterator[list[tuple[list[Group], int]]]:
+            for batch in islice(cut, done, None):
+                objective.begin([group for micro, _ in batch for group in micro])
+                yield batch
+
+        def loss(micro: tuple[list[Group], int]) -> tuple[Tensor, dict[str, Tensor]]:
+            return objective.loss(*logprobs_of(self.policy, answers_of(micro[0])), micro[0])
+
+        if state.best.waited < config.evaluations:
+            loop = fit(begun(), loss, state.optimiser, schedule=lambda step: rate(done + step))
+            for step, sums in enumerate(loop, start=done + 1):
+                row = {"step": step, "steps": steps, **_figures(objective, sums)}
+                if step in looks:
+                    row["held_out_loss"] = self.held_out(objective)["loss"]
+                    state.best.look(row["held_out_loss"], last=step == steps)
+                state.history.append(row)
+                progress(row)
+                over = state.best.waited >= config.evaluations
+                if over or step == steps or step % save_every == 0:
+                    state.save()
+                if over:
+                    break
+        state.best.restore()
+        return state.history
+
+    @torch.no_grad()
+    def held_out(self, objective: Objective) -> Metrics:
+        """The loss and its figures over all held-out prompts."""
+        groups, config = self.data.held, self.config
+        objective.begin(groups)
+        sums: dict[str, Tensor] = {}
+        (whole,) = batches(groups, prompts=len(groups), rows=config.micro_rows, epochs=1, seed=config.seed)
+        for micro, _ in whole:
+            value, metrics = objective.loss(*logprobs_of(self.policy, answers_of(micro)), micro)
+            for key, number in {**metrics, "loss": value}.items():
+                sums[key] = sums[key] + number if key in sums else number
+        return _figures(objective, {key: float(number) for key, number in sums.items()})
+
+    @torch.no_grad()
+    def kl(self) -> tuple[float, float] | None:
+        """KL(policy || reference) on the policy's own answers to held-out prompts, nats a completion.
+
+        The exact one (at each prefix over the whole vocabulary) and the sampled one. ``None`` where there is
+        nothing to measure on.
+        """
+        if self.engine is None or self.reference is None:
+            return None
+        room = self._room()
+        asked = [
+            prompt for g in self.data.held if len(prompt := g.inputs[0].ids[: g.inputs[0].start]) <= room
+        ]
+        asked = asked[: self.config.kl_prompts]
+        if not asked:
+            return None
+        said = [group[0].ids for group in self.engine.generate(asked)]
+        exact = sampled = 0.0
+        for at in range(0, len(asked), self.config.micro_rows):
+            part = slice(at, at + self.config.micro_rows)
+            batch = TokenBatch.of(asked[part], said[part], self.policy.pad_id).to(self.policy.device)
+            with self.reference.adapters_off():
+                ref_BTD = self.reference.hidden(batch)
+            found = score_hidden(
+                self.policy,
+                self.policy.hidden(batch),
+                batch,
+                reference=self.reference,
+                ref_hidden_BTD=ref_BTD,
+            )
+            assert found.kl is not None
+            assert found.ref_logprobs is not None
+            exact += float(found.kl.sum())
+            sampled += float((found.logprobs - found.ref_logprobs).sum())
+        return exact / len(asked), sampled / len(asked)
+
+    def _room(self) -> int:
+        """Longest prompt that leaves room for an answer."""
+        context = self.policy.context
+        if context is None:
+            return 10**9
+        return context if self.policy.net.config.is_encoder_decoder else context - self.config.max_new_tokens
+
+
+def answers_of(groups: Sequence[Group]) -> list[Answer]:
+    """The groups' completions, in order."""
+    return [answer for group in groups for answer in group.inputs]
+
+
+def _figures(objective: Objective, sums: Metrics) -> Metrics:
+    """Loss and gradient as they are, the rest as the objective reads it."""
+    plain: Metrics = {key: sums.pop(key) for key in ("loss", "grad_norm") if key in sums}
+    return plain | objective.figures(sums)
+
+
+# -- checkpoints -------------------------------------------------------------------------------
+
+
+class _State:
+    """What a step changes, and its checkpoints."""
+
+    def __init__(self, trainer: Trainer, folder: Path | None, resume: bool) -> None:
+        self.policy, self.folder = trainer.policy, folder
+        self.optimiser = torch.optim.AdamW(
+            self.policy.trainable(),
+            lr=trainer.config.learning_rate,
+            weight_decay=trainer.config.weight_decay,
+            betas=(0.9, 0.95),
+        )
+        self.best = Best(self.policy.trainable())
+        self.history: list[Metrics] = []
+        if folder is None:
+            return
+        self.fingerprint = _fingerprint(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        if latest(folder) is not None:
+            if not resume:
+                raise ConfigError(
+                    f"{folder} holds a run already; add --resume to go on with it, or name another"
+                )
+            self._load(latest(folder))  # type: ignore[arg-type]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights that train, by name, sharing memory with the policy."""
+        return {n: p.detach() for n, p in self.policy.net.named_parameters() if p.requires_grad}
+
+    def save(self) -> None:
+        """Write a checkpoint beside the others, rename it into place, then drop the older ones."""
+        if self.folder is None:
+            return
+        older = latest(self.folder)
+        target = self.folder / f"checkpoint-{len(self.history):06d}"
+        draft = self.folder / f".draft-{len(self.history):06d}"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        save_file(self.tensors, draft / "weights.safetensors")
+        torch.save(
+            {"optimiser": self.optimiser.state_dict(), "best": self.best.state_dict()}, draft / "state.pt"
+        )
+        kept = {"history": self.history, "fingerprint": self.fingerprint}
+        (draft / "state.json").write_text(json.dumps(kept))
+        shutil.rmtree(target, ignore_errors=True)
+        draft.rename(target)
+        if older is not None and older != target:
+            shutil.rmtree(older)
+
+    def _load(self, path: Path) -> None:
+        kept = json.loads((path / "state.json").read_text())
+        if kept["fingerprint"] != self.fingerprint:
+            raise StoreError(
+                f"{path} was made from another model, or with other settings or data; resume with those of "
+                "the run's record, or start a new run"
+            )
+        saved = load_file(path / "weights.safetensors")
+        with torch.no_grad():
+            for name, tensor in self.tensors.items():
+                tensor.copy_(saved[name])
+        state = torch.load(path / "state.pt", weights_only=True)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.best.load_state_dict(state["best"])
+        self.history = kept["history"]
+
+
+def _fingerprint(trainer: Trainer) -> str:
+    """Digest of what a resumed run must share with the one that was stopped: start, settings, data."""
+    policy, groups = trainer.policy, trainer.data.groups
+    data = [[g.prompt.id, [a.ids for a in g.inputs], g.pairs, g.marks] for g in groups]
+    return digest(policy.weights_hash(), policy.adapter_hash(), trainer.config.model_dump(), data)

@@ -128,9 +128,17 @@ def hard(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def differences(scorer: Scorer, comparisons: Sequence[Comparison]) -> Array:
-    """The logit of each pair's chosen side less that of the other."""
-    groups = [(c.prompt, (c.chosen, c.rejected)) for c in comparisons]
-    return np.array([a.parts["logit"] - b.parts["logit"] for a, b in score_groups(scorer, groups)])
+    """The logit of each pair's chosen side less that of the other; each completion is scored once."""
+    groups: dict[str, tuple[Prompt, dict[str, Completion]]] = {}
+    for c in comparisons:
+        groups.setdefault(c.prompt.id, (c.prompt, {}))[1].update({x.id: x for x in (c.chosen, c.rejected)})
+    asked = [(prompt, list(completions.values())) for prompt, completions in groups.values()]
+    logit = {
+        x.id: score.parts["logit"]
+        for (_, completions), scores in zip(asked, score_groups(scorer, asked), strict=True)
+        for x, score in zip(completions, scores, strict=True)
+    }
+    return np.array([logit[c.chosen.id] - logit[c.rejected.id] for c in comparisons])
 
 
 def accuracy(d_P: Array) -> float:

@@ -37,7 +37,7 @@ from _real_models import say
 from _reward_sizes import SIZES
 from accord.judgements import Comparison
 from accord.lm.classifier import SequenceClassifier
-from reward_labels import LEARNING_RATE, WAYS, kept, one
+from reward_labels import LEARNING_RATE, OURS, PROMPTS_A_STEP, kept, one, prompts_of
 
 HERE = Path(__file__).parent
 PEER = HERE.parent / ".venv-trl/bin/python"
@@ -95,7 +95,7 @@ def accuracies(given: argparse.Namespace) -> dict[str, Any]:
     sizes = [given.ranked, given.tuned, given.held]
     for seed in range(given.seeds):
         data = desk(given.cache, seed, *sizes)
-        mine = kept(given.cache, WAYS[-1], seed, sizes, partial(one, data, WAYS[-1], seed))
+        mine = kept(given.cache, OURS, seed, sizes, partial(one, data, OURS, seed))
         ours.append(mine["accuracy"])
         if not given.no_peer:
             peer = kept(given.cache, "TRL", seed, sizes, partial(trl, data, seed, given))
@@ -116,8 +116,7 @@ def trl(data: Desk, seed: int, given: argparse.Namespace) -> dict[str, float]:
         return [[reader.encode(c.prompt, x.text).ids for x in (c.chosen, c.rejected)] for c in pairs]
 
     learn = hard(data.comparisons)
-    prompts = len({c.prompt.id for c in learn})
-    batch = max(1, round(16 * len(learn) / prompts))
+    batch = max(1, round(PROMPTS_A_STEP * len(learn) / prompts_of(learn)))
     settings = {
         "epochs": 1, "learning_rate": LEARNING_RATE, "max_length": reader.max_length, "seed": seed,
         "threads": given.threads, "batch": batch, "centering": 0.01,
@@ -146,6 +145,7 @@ def main() -> None:
     parser.add_argument("--tuned", type=int, default=100)
     parser.add_argument("--held", type=int, default=200)
     parser.add_argument("--cache", type=Path, default=Path("/tmp/accord-reward-benchmarks"))
+    parser.add_argument("--only", choices=("speed", "accuracy"), help="one part")
     parser.add_argument("--no-peer", action="store_true", help="accord alone")
     parser.add_argument("--quick", action="store_true", help="tiny sizes; the figures mean nothing")
     given = parser.parse_args()
@@ -154,8 +154,11 @@ def main() -> None:
         given.ranked, given.tuned, given.held = 12, 4, 6
     if not (given.no_peer or PEER.exists()):
         raise SystemExit(f"{PEER} is missing: run scripts/setup-trl-env first, or pass --no-peer")
-    speeds = {size: speed(size, given) for size in SIZES if not (given.quick and size != "small")}
-    result: dict[str, Any] = {"benchmark": "reward_vs_trl", "quick": given.quick, **accuracies(given)}
+    sizes = ["small"] if given.quick else list(SIZES)
+    speeds = {} if given.only == "accuracy" else {size: speed(size, given) for size in sizes}
+    result: dict[str, Any] = {"benchmark": "reward_vs_trl", "quick": given.quick}
+    if given.only != "speed":
+        result |= accuracies(given)
     for size, found in speeds.items():
         if "median" in found:
             tail = "" if size == "small" else f"_{size}"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from accord import Comparison, Completion, Prompt, Score
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -20,14 +22,38 @@ def last_line(tmp_path: Path, script: str, *options: str) -> dict:
 @pytest.mark.slow
 def test_the_labels_benchmark_ends_with_each_ways_figures(tmp_path):
     found = last_line(tmp_path, "reward_labels.py")
-    assert list(found["ways"]) == ["flat hard", "grouped hard", "grouped soft", "grouped soft + FAIL"]
+    assert list(found["ways"]) == [
+        "flat hard",
+        "grouped hard",
+        "grouped soft",
+        "grouped soft + FAIL",
+        "flat hard, small steps",
+        "grouped soft + FAIL, three epochs",
+    ]
     for figures in found["ways"].values():
         assert figures["accuracy"]["low"] <= figures["accuracy"]["value"] <= figures["accuracy"]["high"]
     expected = (
         found["ways"]["grouped soft + FAIL"]["accuracy"]["value"]
         - found["ways"]["flat hard"]["accuracy"]["value"]
     )
-    assert found["difference"]["accuracy"]["value"] == pytest.approx(expected)
+    assert found["differences"]["all, equal epochs and steps"]["accuracy"]["value"] == pytest.approx(expected)
+
+
+def test_a_pairs_difference_does_not_hang_on_what_else_is_asked(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from _desk_pairs import differences
+
+    class Long:
+        """The logit is the length."""
+
+        def score(self, prompt, completions):
+            return [Score(0.0, {"logit": float(len(c.text))}) for c in completions]
+
+    prompt, other = Prompt.from_text("one"), Prompt.from_text("two")
+    a, b, c = (Completion("x" * n, id=f"c{n}") for n in (1, 3, 7))
+    d = Completion("xx", id="d")
+    asked = [Comparison(prompt, c, a), Comparison(other, d, b), Comparison(prompt, a, b)]
+    assert differences(Long(), asked).tolist() == [6.0, -1.0, -2.0]
 
 
 @pytest.mark.slow
@@ -36,3 +62,10 @@ def test_the_benchmark_beside_trl_runs_without_trl(tmp_path):
     assert found["small"]["accord"]["prompts_per_second"] > 0
     assert 0 < found["accuracy"] < 1
     assert "ratio_median" not in found
+
+
+@pytest.mark.slow
+def test_one_part_can_be_had_alone(tmp_path):
+    found = last_line(tmp_path, "reward_vs_trl.py", "--no-peer", "--threads=1", "--only=accuracy")
+    assert 0 < found["accuracy"] < 1
+    assert "small" not in found

@@ -367,7 +367,8 @@ def test_flipped_labels_are_found_out(base, planted):
         Comparison(c.prompt, c.rejected, c.chosen) if i % 5 == 0 else c
         for i, c in enumerate(planted(prompts=300, most=1))
     ]
-    _, report = train(comparisons, base(), RewardConfig(epochs=3, learning_rate=3e-3, holdout=0.4))
+    config = RewardConfig(epochs=3, learning_rate=3e-3, holdout=0.4, batch_prompts=16)
+    _, report = train(comparisons, base(), config)
     assert report.label_noise_low <= report.label_noise <= report.label_noise_high
     assert report.label_noise == pytest.approx(0.2, abs=0.1)
 

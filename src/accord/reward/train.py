@@ -54,7 +54,7 @@ class RewardConfig(Config):
     """Passes over the comparisons, at most: training stops where held-out prompts no longer gain."""
     evaluations: int = Field(4, ge=1)
     """How often an epoch the held-out prompts are scored; the best weights on them are kept."""
-    batch_prompts: int = Field(16, ge=1)
+    batch_prompts: int = Field(8, ge=1)
     """Prompts an optimiser step, each with all its completions."""
     micro_rows: int = Field(64, ge=2)
     """Most completions in one forward; larger batches are split and their gradients summed."""

@@ -53,9 +53,9 @@ class Size:
     """Of each."""
     noise: float = 0.25
     """Share of comparisons turned around."""
-    epochs: int = 1
-    """Passes of a reward model over its comparisons."""
-    members: int = 3
+    epochs: int = 2
+    """Passes of a reward model over its comparisons, at most."""
+    members: int = 4
     """Of the ensemble, beside the single model, which learns all comparisons."""
 
 
@@ -102,13 +102,14 @@ def sample_pool(prompts: list[Prompt], samples: int, seed: int) -> Pool:
     return Pool(prompts, answered, np.array(gold))
 
 
-def pairs(pool: Pool, noise: float, seed: int) -> list[tuple[int, int, int]]:
-    """(prompt, better, worse) for every two samples whose gold differs, a share of them turned around."""
+def pairs(pool: Pool, noise: float, seed: int, margin: float = 0.0) -> list[tuple[int, int, int]]:
+    """(prompt, better, worse) for every two samples whose gold differs by more than ``margin``, a share of
+    them turned around."""
     rng = random.Random(f"noise:{seed}")
     found = []
     for r, gold_N in enumerate(pool.gold_RN):
         for i, j in combinations(range(len(gold_N)), 2):
-            if gold_N[i] != gold_N[j]:
+            if abs(gold_N[i] - gold_N[j]) > margin:
                 first = (gold_N[i] > gold_N[j]) != (rng.random() < noise)
                 found.append((r, i, j) if first else (r, j, i))
     return found

@@ -1,4 +1,4 @@
-"""The plot of over-optimisation: gold against sqrt(KL), best of n beside PPO, with the fitted laws."""
+"""The plot of over-optimisation: reward and gold against sqrt(KL), best of n beside PPO, with gold's laws."""
 
 from __future__ import annotations
 
@@ -38,35 +38,38 @@ def draw(figures: Mapping[str, Any]) -> str:
     """The SVG: mid-grey ink on nothing, so that it reads on light and dark pages."""
     panels = 1 + ("ppo" in figures)
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(3.9 * panels, 3.2), layout="constrained")
-        axes = canvas.subplots(1, panels, squeeze=False)[0]
-        _best_of_n(axes[0], figures["best_of_n"])
+        canvas = Figure(figsize=(3.9 * panels, 5.2), layout="constrained")
+        axes = canvas.subplots(2, panels, squeeze=False, sharex="col", height_ratios=(2, 3))
+        _best_of_n(*axes[:, 0], figures["best_of_n"])
         if panels > 1:
-            _ppo(axes[1], figures["ppo"])
+            _ppo(*axes[:, 1], figures["ppo"])
         buffer = io.StringIO()
         canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return re.sub(r"[ \t]+\n", "\n", buffer.getvalue())
 
 
-def _best_of_n(axes: Axes, figures: Mapping[str, Any]) -> None:
+def _best_of_n(above: Axes, below: Axes, figures: Mapping[str, Any]) -> None:
     d = np.sqrt(figures["kl"])
     for kind, colour in COLOURS.items():
-        _band(axes, d, figures["gold"][kind], colour, LEGENDS[kind])
-        _law(axes, d, figures["laws"][kind], figures["start_gold"], colour)
-    axes.set_title(f"best of n, 1 to {figures['n'][-1]}")
-    axes.set_xlabel("square root of KL (nats)")
-    axes.set_ylabel("gold score")
-    axes.legend(loc="best")
+        above.plot(d, [p["value"] for p in figures["proxy"][kind]], color=colour, linewidth=1.2)
+        _band(below, d, figures["gold"][kind], colour, LEGENDS[kind])
+        _law(below, d, figures["laws"][kind], figures["start_gold"], colour)
+    above.set_title(f"best of n, 1 to {figures['n'][-1]}")
+    above.set_ylabel("its own reward")
+    below.set_xlabel("square root of KL (nats)")
+    below.set_ylabel("gold score")
+    below.legend(loc="best")
 
 
-def _ppo(axes: Axes, figures: Mapping[str, Any]) -> None:
+def _ppo(above: Axes, below: Axes, figures: Mapping[str, Any]) -> None:
     for kind in ("single", "variance"):
         part, colour = figures[kind], COLOURS[kind]
         d = np.sqrt([max(0.0, p["value"]) for p in part["kl"]])
-        axes.plot(d, [p["value"] for p in part["gold"]], ".", markersize=4, color=colour, label=LEGENDS[kind])
-        _law(axes, d, part["law"], figures["start_gold"]["value"], colour)
-    axes.set_title("PPO, each step")
-    axes.set_xlabel("square root of KL (nats)")
+        for axes, key in ((above, "proxy"), (below, "gold")):
+            axes.plot(d, [p["value"] for p in part[key]], ".", markersize=4, color=colour)
+        _law(below, d, part["law"], figures["start_gold"]["value"], colour)
+    above.set_title("PPO, each step")
+    below.set_xlabel("square root of KL (nats)")
 
 
 def _band(axes: Axes, d: np.ndarray, points: Sequence[Mapping[str, Any]], colour: str, legend: str) -> None:

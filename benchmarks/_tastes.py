@@ -77,7 +77,7 @@ def simulated(seed: int, given: argparse.Namespace) -> Crowd:
     reward is trained on everybody's choices, in which the tastes cancel, and on FAIL.
     """
     rng = random.Random(f"tastes/{seed}")
-    prompts = make_prompts(given.prompts, seed, "train")
+    prompts = make_prompts(given.shared + given.prompts, seed, "train")
     groups: list[tuple[Prompt, list[Completion]]] = []
     for prompt in prompts:
         texts = list(dict.fromkeys(write_reply(prompt, rng) for _ in range(4)))
@@ -85,7 +85,8 @@ def simulated(seed: int, given: argparse.Namespace) -> Crowd:
     liked = _liked(groups)
     gold = {p.id: GoldJudge().score(p, group) for p, group in groups}
     tastes = {f"person {u}": np.array([(-1) ** u, (-1) ** (u // 2)]) * STRENGTH for u in range(given.people)}
-    split = [groups[n::3] for n in range(3)]  # for the shared reward, the population, the new people
+    at = given.shared  # for the shared reward, the population, the new people
+    split = [groups[:at], groups[at::2], groups[at + 1 :: 2]]
     comparisons, anchors = _consensus(split[0], liked, gold, tastes, rng)
     say(f"seed {seed}: shared reward from {len(comparisons)} comparisons, {len(anchors)} anchors")
     classifier = SequenceClassifier.load(MODELS / "decoder", labels=1)

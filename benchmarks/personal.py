@@ -43,7 +43,7 @@ Array = NDArray[np.float64]
 ROOT = Path(__file__).resolve().parent.parent
 COMMON = "style, over the style all like"
 TAUGHT = (0, 1, 2, 4, 8, 16, 32)
-QUICK = {"seeds": 2, "prompts": 36, "people": 8, "test": 4, "limit": 40, "folds": 2}
+QUICK = {"seeds": 2, "shared": 12, "prompts": 24, "people": 8, "test": 4, "limit": 40, "folds": 2}
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -55,7 +55,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=cache, help="of the shared reward's scores on Tulu")
     parser.add_argument("--only", choices=("simulated", "tulu"))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--prompts", type=int, default=330, help="of a simulated world")
+    parser.add_argument("--shared", type=int, default=300, help="prompts the shared reward learns from")
+    parser.add_argument("--prompts", type=int, default=220, help="others of a simulated world, for tastes")
     parser.add_argument("--people", type=int, default=40, help="of a simulated world, half of them new")
     parser.add_argument("--test", type=int, default=60, help="pairs a simulated person is tried on")
     parser.add_argument("--features", type=int, default=8)
@@ -69,9 +70,12 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def losses(taste: Taste, taught: Sequence[Opinion], test: Sequence[Opinion]) -> tuple[float, float]:
-    """Log-loss of ``test`` in nats a pair, and the share of its decided pairs foretold, a half if equal."""
+    """Log-loss of ``test`` in nats a pair, and the share of its decided pairs foretold, a half if equal.
+
+    A pair with a completion below the floor is foretold by the shared reward alone, as no taste turns it.
+    """
     w_K = posterior(taste, taught).mean_K[:-1]
-    d = np.array([taste.scale * o.gap + np.array(o.x_K) @ w_K for o in test])
+    d = np.array([taste.scale * o.gap + o.counts * (np.array(o.x_K) @ w_K) for o in test])
     p = np.array([o.p for o in test])
     loss = p * np.logaddexp(0, -d) + (1 - p) * np.logaddexp(0, d)
     decided = p != 0.5

@@ -3,12 +3,16 @@
     python benchmarks/reward_doubt.py --folder /tmp/overoptimisation
 
 The reward models of overoptimisation.py (help desk; preferences are simulated, a quarter of them turned
-around) on held-out prompts. Calibration: each pair judged with the temperature of the other half of the
-prompts, on labels of the kind they learned and on gold's. Doubt: the AUROC for pairs ordered otherwise than
-gold orders them, of the members' spread of a pair's difference, the spread of heads on one trunk, the last
-layer's Laplace deviation, and, free of cost, of the difference itself being small. Means over seeds with
-95 % t-intervals; --quick runs everything at sizes that prove nothing. The last line of stdout is one JSON
-object.
+around) on held-out prompts' pairs whose gold differs by more than 0.05. Calibration: each pair judged with
+the temperature of the other half of the prompts, on labels of the kind they learned and on gold's.
+
+Doubt: the AUROC for pairs ordered otherwise than gold orders them. Of an ensemble (full members, and heads on
+one trunk) the spread of a pair's difference; that spread over the mean difference; the votes against the
+majority; and how near a half the members' mean probability is. Of one model the last layer's Laplace
+deviation, its probability so moderated, and, free of cost, how small the difference is. Beside them, how far
+the spread grows with the difference itself (Spearman's correlation): what differs much is both surer and
+more spread. Means over seeds with 95 % t-intervals; --quick runs everything at sizes that prove nothing. The
+last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import special, stats
 
 from _desk_rewards import (
     Array,
@@ -37,6 +42,8 @@ from _desk_rewards import (
     sample_pool,
 )
 from _figures import t_interval, words
+from accord.judgements import Comparison
+from accord.recipes.helpdesk.demo import GOLD_MARGIN
 from accord.recipes.helpdesk.world import make_prompts
 from accord.reward.heads import Heads
 from accord.reward.laplace import LaplaceReward
@@ -48,8 +55,8 @@ HEADS = 8
 
 def doubts(
     models: Models, pool: Pool, ends: Sequence[tuple[int, int, int]], size: Size, seed: int
-) -> dict[str, Array]:
-    """(P,) of each kind, larger where less sure; and the rewards' differences they are about."""
+) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
+    """(P,) rewards' differences by what they are of, and the doubts about each, larger where less sure."""
     learned = comparisons_of(models.desk, size.noise, seed)
     r_P, i_P, j_P = np.array(ends).T
 
@@ -58,6 +65,7 @@ def doubts(
 
     single_P = differ(rewards(models.single, pool))
     members_EP = np.array([differ(rewards(member, pool)) for member in models.members])
+    scales_E = [member.std for member in models.members]
     heads = Heads.fit(models.single, learned, HEADS, np.random.default_rng(seed))
     groups = list(zip(pool.prompts, pool.samples, strict=True))
     parts = [[s.parts for s in scores] for scores in score_groups(heads, groups)]
@@ -65,40 +73,55 @@ def doubts(
         [differ(np.array([[p[f"member {e + 1}"] for p in row] for row in parts])) for e in range(HEADS)]
     )
     laplace = LaplaceReward.fit(models.single, learned)
-    _, var_P = laplace.differences(comparisons_of(pool, 0.0, 0))
+    compared = [Comparison(pool.prompts[r], pool.samples[r][i], pool.samples[r][j]) for r, i, j in ends]
+    _, var_P = laplace.differences(compared)
+    about = {"single": single_P, "ensemble": members_EP.mean(axis=0), "heads": heads_EP.mean(axis=0)}
+    return about, {
+        "single": {
+            "small difference": -abs(single_P),
+            "Laplace: deviation": np.sqrt(var_P),
+            "Laplace: probability near a half": -abs(laplace.probabilities(compared) - 0.5),
+        },
+        "ensemble": _of_members(members_EP, scales_E),
+        "heads": _of_members(heads_EP, [models.single.std] * HEADS),
+    }
+
+
+def _of_members(d_EP: Array, logits_E: Sequence[float]) -> dict[str, Array]:
+    """An ensemble's doubts about pairs; ``logits_E``: what a member's unit of reward is in log-odds."""
+    mean_P, spread_P = d_EP.mean(axis=0), d_EP.std(axis=0)
+    p_P = special.expit(d_EP * np.array(logits_E)[:, None]).mean(axis=0)
     return {
-        "single": single_P,
-        "ensemble": members_EP.mean(axis=0),
-        "spread of members": members_EP.std(axis=0),
-        "small difference of the members' mean": -abs(members_EP.mean(axis=0)),
-        "spread over difference": members_EP.std(axis=0) / np.maximum(abs(members_EP.mean(axis=0)), 1e-9),
-        "spread of heads": heads_EP.std(axis=0),
-        "Laplace": np.sqrt(var_P),
-        "small difference": -abs(single_P),
+        "small mean difference": -abs(mean_P),
+        "spread": spread_P,
+        "spread over mean difference": spread_P / np.maximum(abs(mean_P), 1e-9),
+        "votes against": 0.5 - abs((d_EP > 0).mean(axis=0) - 0.5),
+        "mean probability near a half": -abs(p_P - 0.5),
     }
 
 
 def one_seed(models: Models, pool: Pool, size: Size, seed: int) -> dict[str, Any]:
     """Calibration of one model and of the ensemble, and what each kind of doubt finds."""
-    ends = pairs(pool, 0.0, 0)
-    found = doubts(models, pool, ends, size, seed)
+    ends = pairs(pool, 0.0, 0, GOLD_MARGIN)
+    about, doubted = doubts(models, pool, ends, size, seed)
     prompts = [r for r, _, _ in ends]
+    gold_P = np.ones(len(ends))
     turned_P = np.random.default_rng([seed, 1]).random(len(ends)) < size.noise
-    labels = {"labels as learned": np.where(turned_P, 0.0, 1.0), "gold": np.ones(len(ends))}
-    figures: dict[str, Any] = {"calibration": {}, "auroc": {}, "accuracy": {}}
+    labels = {"labels as learned": np.where(turned_P, 0.0, 1.0), "gold": gold_P}
+    figures: dict[str, Any] = {"calibration": {}, "auroc": {}, "accuracy": {}, "spread_grows": {}}
     for kind in ("single", "ensemble"):
-        d_P = found[kind]
-        figures["accuracy"][kind] = float(((np.sign(d_P) + 1) / 2).mean())
         for name, p_P in labels.items():
-            fitted = calibration(d_P, p_P, prompts, np.random.default_rng(seed))
-            raw = d_P * (models.single.std if kind == "single" else 1.0)
+            fitted = calibration(about[kind], p_P, prompts, np.random.default_rng(seed))
+            raw = about[kind] * (models.single.std if kind == "single" else 1.0)
             figures["calibration"][f"{kind}, {name}"] = {**asdict(fitted), "ece_raw": ece(raw, p_P)}
-    about = {"Laplace": "single", "small difference": "single", "spread of heads": "single"}
-    for kind in list(found)[2:]:
-        right_way = found[about.get(kind, "ensemble")]
-        figures["auroc"][kind] = mistakes_found(
-            found[kind], right_way, labels["gold"], prompts, np.random.default_rng(0), draws=200
-        ).value
+    for kind, d_P in about.items():
+        figures["accuracy"][kind] = float(((np.sign(d_P) + 1) / 2).mean())
+        figures["auroc"][kind] = {
+            name: mistakes_found(doubt_P, d_P, gold_P, prompts, np.random.default_rng(0), draws=200).value
+            for name, doubt_P in doubted[kind].items()
+        }
+        spread_P = doubted[kind].get("spread", doubted[kind].get("Laplace: deviation"))
+        figures["spread_grows"][kind] = float(stats.spearmanr(spread_P, abs(d_P)).statistic)
     return figures
 
 
@@ -135,12 +158,15 @@ def main() -> None:
         )  # fmt: skip
         say(f"seed {seed}: accuracy {rows[-1]['accuracy']}, AUROC {rows[-1]['auroc']}")
     figures = over_seeds(rows)
-    for kind, value in figures["auroc"].items():
-        say(f"AUROC for mistakes, {kind}: {words(value, 3)}")
+    for kind, of_kind in figures["auroc"].items():
+        for name, value in of_kind.items():
+            say(f"AUROC for mistakes, {kind}, {name}: {words(value, 3)}")
     for kind, value in figures["calibration"].items():
         say(f"{kind}: ECE {words(value['ece'], 3)}, from noise alone {words(value['ece_floor'], 3)}")
     about = {"benchmark": "reward_doubt", "quick": given.quick, "seeds": seeds, "prompts": prompts}
-    print(json.dumps({**about, "pairs": len(pairs(pool, 0.0, 0)), "size": asdict(size), **figures}))
+    print(
+        json.dumps({**about, "pairs": len(pairs(pool, 0.0, 0, GOLD_MARGIN)), "size": asdict(size), **figures})
+    )
 
 
 def say(text: str) -> None:

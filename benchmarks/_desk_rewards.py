@@ -55,7 +55,7 @@ class Size:
     """Share of comparisons turned around."""
     epochs: int = 2
     """Passes of a reward model over its comparisons, at most."""
-    members: int = 4
+    members: int = 3
     """Of the ensemble, beside the single model, which learns all comparisons."""
 
 

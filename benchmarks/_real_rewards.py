@@ -152,7 +152,7 @@ def accord_scores(
     """Train on ``learn``, save in ``out``, score both sides of each pair of ``test``."""
     clock, cpu = time.perf_counter(), time.process_time()
     classifier = load(base, given)
-    own = {"holdout": 0.05, **getattr(given, "accord_settings", {})}
+    own = {"holdout": 0.05, "batch_prompts": 16, **getattr(given, "accord_settings", {})}
     config = RewardConfig(**_settings(base, given), **own)
     steps = max(1, len(learn) // (16 * 10))
 

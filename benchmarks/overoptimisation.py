@@ -50,7 +50,7 @@ class Study:
     """Hold-out prompts of the pool for best of n."""
     samples: int = 512
     """Of each."""
-    steps: int = 24
+    steps: int = 20
     """Of PPO."""
     rollouts: int = 32
     """A step."""

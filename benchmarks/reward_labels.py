@@ -1,6 +1,6 @@
 """What soft labels, FAIL and one batch element a prompt bring to a reward model, on the help desk.
 
-Six ways to train the same starter model on the same judgements of simulated labelers (their consensus, with
+Ways to train the same starter model on the same judgements of simulated labelers (their consensus, with
 probabilities). Of one epoch, each of as many optimiser steps:
 
     flat hard              the consensus's winners as certain, every pair by itself, shuffled
@@ -8,8 +8,8 @@ probabilities). Of one epoch, each of as many optimiser steps:
     grouped soft           the consensus's probabilities
     grouped soft + FAIL    and what the consensus says of FAIL, as an absolute anchor
 
-An epoch of pairs passes each of four completions three times, an epoch of groups once. So there are two more,
-of as many passes and steps as each other, and three times the steps of those above:
+An epoch of pairs passes each of four completions three times, an epoch of groups once. --equal-passes adds
+two of as many passes as each other, and three times the steps of those above:
 
     flat hard, small steps             one epoch
     grouped soft + FAIL, three epochs
@@ -83,6 +83,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--equal-passes", action="store_true", help="the two ways of three times the steps too"
+    )
     parser.add_argument("--ranked", type=int, default=400, help="prompts to train on")
     parser.add_argument("--held", type=int, default=200, help="prompts to measure on")
     parser.add_argument("--tuned", type=int, default=100, help="prompts for the temperature")
@@ -91,10 +94,11 @@ def main() -> None:
     given = parser.parse_args()
     if given.quick:
         given.seeds, given.ranked, given.held, given.tuned = 2, 12, 6, 4
-    found: dict[str, dict[str, list[float]]] = {way: {} for way in WAYS}
+    ways = [name for name, way in WAYS.items() if given.equal_passes or way.steps == 1]
+    found: dict[str, dict[str, list[float]]] = {way: {} for way in ways}
     for seed in range(given.seeds):
         data = desk(given.cache, seed, given.ranked, given.tuned, given.held)
-        for way in WAYS:
+        for way in ways:
             sizes = [given.ranked, given.tuned, given.held]
             figures = kept(given.cache, way, seed, sizes, partial(one, data, way, seed))
             say(seed, way, {key: round(value, 4) for key, value in figures.items()})
@@ -109,6 +113,7 @@ def main() -> None:
         "differences": {
             name: {key: t_interval(np.subtract(found[one][key], found[other][key])) for key in found[one]}
             for name, (one, other) in DIFFERENCES.items()
+            if one in found and other in found
         },
     }
     print(json.dumps(result))

@@ -164,6 +164,7 @@ def fit(comparisons: Sequence[Comparison], marks: Sequence[Anchor], weight: floa
         learning_rate=1e-3,
         epochs=2,
         evaluations=1,
+        batch_prompts=16,
         mixed_precision=True,
         anchor_weight=1.0,  # so that a source's weight is its weight beside the rankings
         source_weights=weights,

@@ -110,7 +110,8 @@ class Completion:
 class Rollout:
     """One episode, in tokens. ``mask`` is 1 where the policy chose the token, 0 where the
     environment did; ``logprobs`` (nats) are those of the policy that sampled it (0 where the environment
-    spoke); ``paid`` is what an environment paid at each token, empty where nothing."""
+    spoke); ``paid`` is what an environment paid at each token, empty where nothing; ``kept`` the tokens that
+    each was chosen among, as bits, empty where the whole vocabulary."""
 
     prompt: Prompt
     prompt_ids: tuple[int, ...]
@@ -121,13 +122,16 @@ class Rollout:
     text: str
     policy_version: int = 0
     paid: tuple[float, ...] = ()
+    kept: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
-        sizes = {len(self.ids), len(self.logprobs), len(self.mask), len(self.paid or self.ids)}
+        sizes = {
+            len(x) for x in (self.ids, self.logprobs, self.mask, self.paid or self.ids, self.kept or self.ids)
+        }
         if len(sizes) > 1:
             raise ValueError(
                 f"rollout of {len(self.ids)} ids with {len(self.logprobs)} log-probs, "
-                f"{len(self.mask)} mask entries and {len(self.paid)} payments"
+                f"{len(self.mask)} mask entries, {len(self.paid)} payments and {len(self.kept)} kept sets"
             )
         if not any(self.mask):
             raise ValueError("a rollout in which the policy chose no token")

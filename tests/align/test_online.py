@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from accord.align.learner import Learner, step_seed
-from accord.align.online import _minibatches, act, credit, draw, judge, learn, run_step
+from accord.align.online import act, credit, draw, judge, learn, minibatches, run_step
 from accord.align.settings import AlignConfig
 from accord.errors import ConfigError, DataError, NumericsError
 from accord.lm.engine import Engine, SamplingConfig
@@ -336,7 +336,7 @@ def test_rows_are_cut_to_the_longest_of_them(toy):
 def test_each_epoch_passes_each_rollout_once(toy):
     learner = prepared(toy(), epochs=3, minibatch=3, micro_rows=2)
     batch = numbered(learner)
-    steps = list(_minibatches(batch, learner.config, torch.Generator().manual_seed(0)))
+    steps = list(minibatches(batch, 3, 3, learner.config, torch.Generator().manual_seed(0)))
     assert [len(step) for step in steps] == [2, 2, 1] * 3  # 3 + 3 + 2 rollouts, two in a forward
     epochs = []
     for epoch in range(3):

@@ -135,7 +135,7 @@ def test_encoder_mask_made_from_pad_ids(load, monkeypatch):
 
 def test_temperature_forgotten_in_the_scorer(load, monkeypatch):
     lm = load("qwen2")
-    monkeypatch.setattr(score, "log_softmax", lambda logits, temperature: torch.log_softmax(logits, -1))
+    monkeypatch.setattr(score, "log_softmax", lambda logits, *_: torch.log_softmax(logits, -1))
     names = failed(check_policy(lm))
     assert names == {
         "sampler = scorer at temperature 0.7",
@@ -147,7 +147,7 @@ def test_temperature_forgotten_in_sampler_and_scorer_alike(load, monkeypatch):
     """Both agree, so only the model's own forward can tell."""
     lm = load("qwen2")
 
-    def forgets(logits, temperature):
+    def forgets(logits, *_):
         return torch.log_softmax(logits, -1)
 
     monkeypatch.setattr(score, "log_softmax", forgets)
@@ -215,10 +215,10 @@ def test_unnormalised_reference_makes_kl_negative(load, monkeypatch):
 
     calls = []
 
-    def every_second_is_raised(logits, temperature):
+    def every_second_is_raised(logits, temperature, *kept):
         calls.append(1)
         raised = 0.5 if len(calls) % 2 == 0 else 0.0
-        return true(logits, temperature) + raised
+        return true(logits, temperature, *kept) + raised
 
     checks = invariants._check_adapters
     monkeypatch.setattr(score, "log_softmax", every_second_is_raised)

@@ -82,7 +82,7 @@ def test_never_more_logits_at_a_time_than_a_chunk(pair, monkeypatch):
     hidden, _ = states(lm)
     seen = []
     true = score.log_softmax
-    monkeypatch.setattr(score, "log_softmax", lambda z, t: seen.append(len(z)) or true(z, t))
+    monkeypatch.setattr(score, "log_softmax", lambda z, *given: seen.append(len(z)) or true(z, *given))
     score_hidden(lm, hidden, BATCH, chunk_elements=3 * 263)
     assert seen == [3, 3, 2]  # 8 real tokens, padding never reaches the head
 

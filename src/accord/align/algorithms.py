@@ -53,6 +53,10 @@ class Algorithm:
     clip: float = 0.2
     kl_in: str = "reward"
     kl: str = "k1"
+    masked: bool = False
+    """Tokens are chosen among the top-p set of a lagging copy of the policy."""
+    learn: Callable[..., dict[str, float]] | None = None
+    """What stands in for ``online.learn``, where an update is no gradient step."""
 
 
 def by_critic(paid: Paid) -> Tensor:

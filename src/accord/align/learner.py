@@ -10,7 +10,7 @@ from torch import Tensor
 
 from accord.align.settings import AlignConfig
 from accord.errors import ConfigError
-from accord.lm.engine import Engine, SamplingConfig
+from accord.lm.engine import Engine, SamplingConfig, Support
 from accord.lm.heads import ValueHead
 from accord.lm.model import LanguageModel
 from accord.lm.tokens import TokenBatch
@@ -46,6 +46,7 @@ class Learner:
         # Adapters off is the reference only while the reference stays where training started.
         shared = policy.peft is not None and config.reference == "start"
         self.reference = policy if shared else policy.frozen_copy()
+        self.masker = policy.frozen_copy() if config.row.masked else None
         self.beta = Beta(config.beta, config.kl_target, config.kl_horizon)
         groups = [{"params": policy.trainable(), "lr": config.learning_rate}]
         if self.critic is not None:
@@ -78,14 +79,17 @@ class Learner:
 
     @torch.no_grad()
     def follow(self, step: int) -> None:
-        """Let a reference that moves follow the policy after ``step``."""
+        """Let what lags behind the policy (a moving reference, NLPO's masker) follow it after ``step``."""
         config = self.config
-        if config.reference == "start" or (
-            config.reference == "reset" and (step + 1) % config.reference_every
-        ):
-            return
-        share = 1.0 if config.reference == "reset" else 1 - config.reference_decay
-        behind = dict(self.reference.net.named_parameters())
+        if self.masker is not None and not (step + 1) % config.mask_every:
+            self._towards_policy(self.masker, 1.0)
+        if config.reference == "ema":
+            self._towards_policy(self.reference, 1 - config.reference_decay)
+        elif config.reference == "reset" and not (step + 1) % config.reference_every:
+            self._towards_policy(self.reference, 1.0)
+
+    def _towards_policy(self, model: LanguageModel, share: float) -> None:
+        behind = dict(model.net.named_parameters())
         for name, parameter in self.policy.net.named_parameters():
             if parameter.requires_grad:
                 behind[name].lerp_(parameter, share)
@@ -96,9 +100,11 @@ class Learner:
         found = {f"policy.{name}": parameter for name, parameter in trained.items()}
         if self.critic is not None:
             found |= {f"critic.{name}": parameter for name, parameter in self.critic.named_parameters()}
-        if self.config.reference != "start":
-            behind = dict(self.reference.net.named_parameters())
-            found |= {f"reference.{name}": behind[name] for name in trained}
+        behind = {"reference": self.reference} if self.config.reference != "start" else {}
+        behind |= {"masker": self.masker} if self.masker is not None else {}
+        for kind, model in behind.items():
+            theirs = dict(model.net.named_parameters())
+            found |= {f"{kind}.{name}": theirs[name] for name in trained}
         return {name: parameter.detach() for name, parameter in found.items()}
 
     def engine(self, step: int) -> Engine:
@@ -112,6 +118,7 @@ class Learner:
                 temperature=config.temperature,
                 seed=step_seed(config.seed, step),
             ),
+            None if self.masker is None else Support(self.masker, config.mask_top_p),
         )
 
 

@@ -92,7 +92,15 @@ def act(engine: Engine, prompts: Sequence[Prompt], samples: int = 1, version: in
     encoded = [engine.encode(prompt) for prompt in prompts]
     return [
         Rollout(
-            prompt, tuple(ids), s.ids, s.logprobs, (1,) * len(s.ids), s.stop, engine.decode(s.ids), version
+            prompt,
+            tuple(ids),
+            s.ids,
+            s.logprobs,
+            (1,) * len(s.ids),
+            s.stop,
+            engine.decode(s.ids),
+            version,
+            kept=s.kept,
         )
         for prompt, ids, group in zip(prompts, encoded, engine.generate(encoded, samples), strict=True)
         for s in group
@@ -182,9 +190,17 @@ def credit(learner: Learner, rollouts: Sequence[Rollout], scores: Sequence[Score
 
 def tokens_of(rollouts: Sequence[Rollout], pad_id: int) -> TokenBatch:
     """The rollouts' tokens as tensors, with who chose them."""
-    return TokenBatch.of(
+    tokens = TokenBatch.of(
         [r.prompt_ids for r in rollouts], [r.ids for r in rollouts], pad_id, [r.mask for r in rollouts]
     )
+    if not any(r.kept for r in rollouts):
+        return tokens
+    kept = torch.zeros((*tokens.ids_BT.shape, len(rollouts[0].kept[0])), dtype=torch.uint8)
+    for row, rollout in enumerate(rollouts):
+        kept[row, : len(rollout.kept)] = torch.frombuffer(
+            bytearray(b"".join(rollout.kept)), dtype=torch.uint8
+        ).view(len(rollout.kept), -1)
+    return replace(tokens, kept_BTW=kept)
 
 
 def _leash(learner: Learner, seen: TokenScores, mask_BT: Tensor) -> tuple[Tensor, float]:
@@ -293,6 +309,8 @@ def learn(learner: Learner, batch: Batch, step: int) -> dict[str, float]:
         NumericsError: loss or gradient is not finite, or the first importance ratio is not 1.
     """
     config = learner.config
+    if config.row.learn is not None:
+        return config.row.learn(learner, batch, step)
     generator = torch.Generator().manual_seed(step_seed(config.seed, step))
     warm = learner.critic is not None and step < config.critic_warmup
     learner.schedule(step)
@@ -301,26 +319,32 @@ def learn(learner: Learner, batch: Batch, step: int) -> dict[str, float]:
         part, weights_BT, _ = micro
         hidden = learner.policy.hidden(part.tokens)
         # Without a gradient Adam leaves the policy alone, its moments and their step count too.
-        value, metrics = _value_loss(learner, part, hidden.detach() if warm else hidden, weights_BT)
+        value, metrics = value_loss(learner, part, hidden.detach() if warm else hidden, weights_BT)
         with torch.set_grad_enabled(not warm):
-            policy_loss, policy_metrics = _policy_loss(learner, micro, hidden)
-        return value if warm else policy_loss + value, metrics | policy_metrics
+            objective, found = policy_loss(learner, micro, hidden)
+        return value if warm else objective + value, metrics | found
 
-    rows = [dict(metrics) for metrics in fit(_minibatches(batch, config, generator), loss, learner.optimiser)]
+    updates = minibatches(batch, config.minibatch, config.passes, config, generator)
+    rows = [dict(metrics) for metrics in fit(updates, loss, learner.optimiser)]
     means = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
     means["first_ratio"] = rows[0]["ratio_mean"]
-    if not warm and abs(means["first_ratio"] - 1) > FIRST_RATIO_BOUND:
-        raise NumericsError(
-            f"step {step}: the first importance ratio is {means['first_ratio']:.5f}, it must be 1: the "
-            "policy that is trained is not the one that sampled. Run `accord doctor` on the model"
-        )
     if not warm:
+        check_first_ratio(means["first_ratio"], step)
         learner.beta.update(batch.metrics["kl"], len(batch.tokens))
         learner.follow(step)
     return means
 
 
-def _policy_loss(learner: Learner, micro: Micro, hidden: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def check_first_ratio(ratio: float, step: int) -> None:
+    """Raises NumericsError where the mean importance ratio before the first update is not 1."""
+    if abs(ratio - 1) > FIRST_RATIO_BOUND:
+        raise NumericsError(
+            f"step {step}: the first importance ratio is {ratio:.5f}, it must be 1: the policy that is "
+            "trained is not the one that sampled. Run `accord doctor` on the model"
+        )
+
+
+def policy_loss(learner: Learner, micro: Micro, hidden: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The row's loss, and the KL where it stands in the loss."""
     (part, weights_BT, weight), config = micro, learner.config
     how = config.leash[1] if part.kl_weight else ""
@@ -346,7 +370,7 @@ def _policy_loss(learner: Learner, micro: Micro, hidden: Tensor) -> tuple[Tensor
     return loss, metrics | {"policy_loss": loss.detach()}
 
 
-def _value_loss(
+def value_loss(
     learner: Learner, part: Batch, hidden: Tensor, weights_BT: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The critic's loss; on a trunk it shares with the policy it is weighted."""
@@ -360,11 +384,13 @@ def _value_loss(
     return learner.config.value_coef * loss, {"value_loss": loss.detach()}
 
 
-def _minibatches(batch: Batch, config: AlignConfig, generator: torch.Generator) -> Iterator[list[Micro]]:
-    """Optimiser steps as lists of micro-batches."""
-    for _ in range(config.passes):
+def minibatches(
+    batch: Batch, size: int, passes: int, config: AlignConfig, generator: torch.Generator
+) -> Iterator[list[Micro]]:
+    """Optimiser steps of ``size`` rollouts, as lists of micro-batches."""
+    for _ in range(passes):
         order = torch.randperm(len(batch.tokens), generator=generator)
-        for index in order.split(config.minibatch):
+        for index in order.split(size):
             whole = batch.rows(index)
             weights_BT = token_weights(whole.mask_BT, config.row.mean, config.max_new_tokens)
             micros = []

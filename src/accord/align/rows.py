@@ -11,7 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from accord.align.algorithms import Algorithm, Paid, by_critic
+from accord.align.algorithms import PPO, Algorithm, Paid, by_critic
+from accord.align.trpo import learn_in_trust_region
 from accord.rl.groups import group_advantages, leave_one_out
 from accord.rl.losses import Mean, Metrics, clipped_policy_loss
 from accord.rl.ratios import policy_gradient_loss, sequence_policy_loss, weighted_policy_loss
@@ -73,5 +74,9 @@ ROWS: Mapping[str, Algorithm] = {
     "grpo": _grouped(scaled_in_the_group, clipped_policy_loss),
     "dr-grpo": _grouped(centred_in_the_group, clipped_policy_loss, Mean.CONSTANT),
     "gspo": _grouped(scaled_in_the_group, sequence_policy_loss, clip=3e-4),
+    "trpo": Algorithm(
+        by_critic, policy_gradient_loss, critic=True, whiten=True, clip=0.01, learn=learn_in_trust_region
+    ),
+    "nlpo": replace(PPO, masked=True),
     "cispo": _grouped(scaled_in_the_group, weighted_policy_loss, Mean.TOKEN, clip=4.0),
 }

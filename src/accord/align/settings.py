@@ -17,7 +17,7 @@ class AlignConfig(Config):
 
     algorithm: Literal[
         "ppo", "a2c", "reinforce", "reinforce-baseline", "reinforce++", "rloo", "grpo", "dr-grpo", "gspo",
-        "cispo",
+        "trpo", "nlpo", "cispo",
     ] = "ppo"  # fmt: skip
     """How credit is given and what is minimised: docs/algorithms.md."""
     steps: int = Field(100, ge=1)
@@ -45,7 +45,7 @@ class AlignConfig(Config):
     lora_rank: int = Field(16, ge=0)
     """Rank of the adapters that train; 0 trains all weights against a frozen copy."""
     clip: float | None = Field(None, gt=0)
-    """How far importance ratios may go: 0.2; GSPO 3e-4; CISPO 4."""
+    """How far importance ratios may go: 0.2 (GSPO 3e-4, CISPO 4); TRPO's KL of a step, nats a token: 0.01."""
     value_clip: float = Field(0.2, gt=0)
     """Values may move this far from the rollout's before their loss is clipped."""
     value_coef: float = Field(0.1, ge=0)
@@ -70,6 +70,10 @@ class AlignConfig(Config):
     """Steps between two resets..."""
     reference_decay: float = Field(0.99, ge=0, lt=1)
     """...or what a step leaves of the average."""
+    mask_top_p: float = Field(0.9, gt=0, le=1)
+    """NLPO: tokens are chosen among this much of the mass of a lagging copy of the policy..."""
+    mask_every: int = Field(20, ge=1)
+    """...that is set to the policy every so many steps."""
     temperature: float = Field(1.0, gt=0)
     """Of sampling and of every log-prob in training."""
     max_new_tokens: int = Field(64, ge=1)

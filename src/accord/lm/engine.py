@@ -29,7 +29,7 @@ from accord.errors import ConfigError, NumericsError
 from accord.lm.model import Kind, LanguageModel
 from accord.lm.render import completion_text, prompt_ids, prompt_text
 from accord.lm.score import log_softmax
-from accord.lm.tokens import length_mask, pad, positions
+from accord.lm.tokens import length_mask, pack, pad, positions
 from accord.types import Completion, Origin, Prompt, Stop
 
 
@@ -68,6 +68,18 @@ class Sampled:
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     stop: Stop
+    kept: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Support:
+    """What a token may be chosen among: the top-p set of ``model`` at the same prefix and temperature.
+
+    The sets are kept with the sample (``Sampled.kept``), so that training scores what was sampled from.
+    """
+
+    model: LanguageModel
+    top_p: float
 
 
 @dataclass
@@ -77,6 +89,7 @@ class _Row:
     uniforms: np.ndarray
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    kept: list[bytes] = field(default_factory=list)
 
 
 class Engine:
@@ -86,9 +99,12 @@ class Engine:
         ConfigError: ``max_new_tokens`` is more than an encoder-decoder can count.
     """
 
-    def __init__(self, model: LanguageModel, config: SamplingConfig | None = None) -> None:
+    def __init__(
+        self, model: LanguageModel, config: SamplingConfig | None = None, support: Support | None = None
+    ) -> None:
         self.model = model
         self.config = config or SamplingConfig()
+        self.support = support
         limit, new = model.context, self.config.max_new_tokens
         if model.kind is Kind.ENCODER_DECODER and limit is not None and new > limit:
             raise ConfigError(
@@ -162,13 +178,16 @@ class Engine:
     def _decode_rows(self, prompts: Sequence[Sequence[int]], rows: list[_Row]) -> list[Sampled]:
         unique = sorted({row.index for row in rows})
         slot = {index: at for at, index in enumerate(unique)}
-        state = _State.prefill(self.model, [prompts[index] for index in unique])
-        state.select(torch.tensor([slot[row.index] for row in rows]))
+        models = [self.model] if self.support is None else [self.model, self.support.model]
+        states = [_State.prefill(model, [prompts[index] for index in unique]) for model in models]
+        for state in states:
+            state.select(torch.tensor([slot[row.index] for row in rows]))
         alive = list(rows)
         stops: dict[int, Stop] = {}
         while alive:
-            logits_BV = self.model.logits(state.hidden_BD)
-            tokens, logprobs = self._choose(logits_BV, alive)
+            logits_BV = self.model.logits(states[0].hidden_BD)
+            kept_BV = self._keep(states[1], alive) if self.support is not None else None
+            tokens, logprobs = self._choose(logits_BV, alive, kept_BV)
             keep = []
             for at, (row, token, logprob) in enumerate(zip(alive, tokens, logprobs, strict=True)):
                 row.ids.append(token)
@@ -181,21 +200,34 @@ class Engine:
                     keep.append(at)
             if len(keep) < len(alive):
                 alive = [alive[at] for at in keep]
-                state.select(torch.tensor(keep, dtype=torch.long))
+                for state in states:
+                    state.select(torch.tensor(keep, dtype=torch.long))
             if alive:
-                state.step(torch.tensor([row.ids[-1] for row in alive]))
-        return [Sampled(tuple(row.ids), tuple(row.logprobs), stops[id(row)]) for row in rows]
+                for state in states:
+                    state.step(torch.tensor([row.ids[-1] for row in alive]))
+        return [Sampled(tuple(row.ids), tuple(row.logprobs), stops[id(row)], tuple(row.kept)) for row in rows]
 
-    def _choose(self, logits_BV: Tensor, rows: list[_Row]) -> tuple[list[int], list[float]]:
+    def _keep(self, state: _State, rows: list[_Row]) -> Tensor:
+        """(B, V) what each row may choose among, noted in the row."""
+        assert self.support is not None
+        logp_BV = log_softmax(self.support.model.logits(state.hidden_BD), self.config.temperature or 1.0)
+        kept_BV = truncate(logp_BV.exp(), None, self.support.top_p) > 0
+        for row, bits in zip(rows, pack(kept_BV).numpy(), strict=True):
+            row.kept.append(bits.tobytes())
+        return kept_BV
+
+    def _choose(
+        self, logits_BV: Tensor, rows: list[_Row], kept_BV: Tensor | None
+    ) -> tuple[list[int], list[float]]:
         """Each row's next token by inverse CDF of its own uniform number, with its log-prob."""
         config = self.config
         if not bool(torch.isfinite(logits_BV).all()):
             raise NumericsError("the model's logits are not finite while sampling; its weights are damaged")
         if config.temperature == 0:
-            logp_BV = log_softmax(logits_BV, 1.0)
+            logp_BV = log_softmax(logits_BV, 1.0, kept_BV)
             tokens_B = logp_BV.argmax(-1)
         else:
-            logp_BV = log_softmax(logits_BV, config.temperature)
+            logp_BV = log_softmax(logits_BV, config.temperature, kept_BV)
             probs_BV = truncate(logp_BV.exp(), config.top_k, config.top_p)
             u_B = torch.tensor([row.uniforms[len(row.ids)] for row in rows], device=logits_BV.device)
             cdf_BV = probs_BV.double().cumsum(-1)

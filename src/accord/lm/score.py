@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from accord.errors import ConfigError
 from accord.lm.model import LanguageModel
-from accord.lm.tokens import TokenBatch
+from accord.lm.tokens import TokenBatch, unpack
 
 CHUNK_ELEMENTS = 1 << 25
 """Most float32 logits alive at a time (128 MiB)."""
@@ -34,9 +34,13 @@ class TokenScores:
     kl: Tensor | None = None
 
 
-def log_softmax(logits_NV: Tensor, temperature: float) -> Tensor:
-    """(N, V) float32 log-probabilities at ``temperature``; sampler and scorer both call this."""
-    return torch.log_softmax(logits_NV.float() / temperature, dim=-1)
+def log_softmax(logits_NV: Tensor, temperature: float, kept_NV: Tensor | None = None) -> Tensor:
+    """(N, V) float32 log-probabilities at ``temperature``; sampler and scorer both call this.
+
+    Where only the tokens ``kept_NV`` may be chosen, they share all the mass and the others have -inf.
+    """
+    logits_NV = logits_NV.float() / temperature
+    return torch.log_softmax(logits_NV if kept_NV is None else logits_NV.where(kept_NV, -torch.inf), dim=-1)
 
 
 def score_hidden(
@@ -52,7 +56,8 @@ def score_hidden(
     """Score a batch from its states; with reference states, its log-probs and the exact KL too.
 
     log p(y_t) = z_{y_t} / tau - logsumexp(z / tau);  H = -sum p log p;
-    KL(p || q) = sum_v p(v) (log p(v) - log q(v)) >= 0, the sum over the whole vocabulary.
+    KL(p || q) = sum_v p(v) (log p(v) - log q(v)) >= 0, the sum over the whole vocabulary. Where the batch
+    keeps what each token was chosen among, p and q are taken over those: both leave out the rest.
 
     Raises:
         ConfigError: temperature is not positive.
@@ -63,15 +68,24 @@ def score_hidden(
     ids_N = batch.ids_BT.to(hidden_BTD.device)[mask_BT]
     hidden_ND = hidden_BTD[mask_BT]
     ref_ND = None if ref_hidden_BTD is None else ref_hidden_BTD[mask_BT]
+    kept_NW = None if batch.kept_BTW is None else batch.kept_BTW.to(hidden_BTD.device)[mask_BT]
     ref_model = reference or model
 
-    def chunk(hidden_cD: Tensor, ids_c: Tensor, ref_cD: Tensor | None) -> tuple[Tensor, ...]:
-        logp_cV = log_softmax(model.logits(hidden_cD), temperature)
+    def chunk(
+        hidden_cD: Tensor, ids_c: Tensor, ref_cD: Tensor | None, kept_cW: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        logits_cV = model.logits(hidden_cD)
+        kept_cV = None if kept_cW is None else unpack(kept_cW, logits_cV.shape[1])
+        logp_cV = log_softmax(logits_cV, temperature, kept_cV)
         p_cV = logp_cV.exp()
+        if kept_cV is not None:
+            logp_cV = logp_cV.where(kept_cV, 0.0)  # p log p is 0 where p is, and so is its gradient
         out = [logp_cV.gather(1, ids_c[:, None])[:, 0], -(p_cV * logp_cV).sum(-1)]
         if ref_cD is not None:
             with torch.no_grad():  # adapters never touch the head, so no need to turn them off here
-                ref_logp_cV = log_softmax(ref_model.logits(ref_cD), temperature)
+                ref_logp_cV = log_softmax(ref_model.logits(ref_cD), temperature, kept_cV)
+                if kept_cV is not None:
+                    ref_logp_cV = ref_logp_cV.where(kept_cV, 0.0)
             out += [ref_logp_cV.gather(1, ids_c[:, None])[:, 0], (p_cV * (logp_cV - ref_logp_cV)).sum(-1)]
         return tuple(out)
 
@@ -80,7 +94,8 @@ def score_hidden(
     pieces = []
     for at in range(0, len(ids_N), size):
         part = slice(at, at + size)
-        args = (hidden_ND[part], ids_N[part], None if ref_ND is None else ref_ND[part])
+        ref, kept = (None if each is None else each[part] for each in (ref_ND, kept_NW))
+        args = (hidden_ND[part], ids_N[part], ref, kept)
         pieces.append(checkpoint(chunk, *args, use_reentrant=False) if recompute else chunk(*args))
     columns = [torch.cat(column) for column in zip(*pieces, strict=True)]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,11 +36,23 @@ def positions(mask_BS: Tensor) -> Tensor:
     return (mask_BS.long().cumsum(-1) - 1).clamp(min=0)
 
 
+def pack(kept_NV: Tensor) -> Tensor:
+    """(N, W) uint8 of (N, V) booleans, eight tokens a byte."""
+    return torch.from_numpy(np.packbits(kept_NV.cpu().numpy(), axis=-1))
+
+
+def unpack(kept_NW: Tensor, vocabulary: int) -> Tensor:
+    """(N, V) booleans of what :func:`pack` gave."""
+    bits = np.unpackbits(kept_NW.cpu().numpy(), axis=-1, count=vocabulary)
+    return torch.from_numpy(bits).bool().to(kept_NW.device)
+
+
 @dataclass(frozen=True)
 class TokenBatch:
     """Prompts with one completion each, both right-padded, with their lengths.
 
     ``own_BT`` is false where an environment spoke in the middle of a completion; ``None``: nowhere.
+    ``kept_BTW`` are the tokens each was chosen among, a bit a token (``pack``); ``None``: the vocabulary.
     """
 
     prompt_ids_BS: Tensor
@@ -47,6 +60,7 @@ class TokenBatch:
     ids_BT: Tensor
     lens_B: Tensor
     own_BT: Tensor | None = None
+    kept_BTW: Tensor | None = None
 
     @classmethod
     def of(
@@ -93,14 +107,16 @@ class TokenBatch:
             self.ids_BT[index_N, : int(lens.max())],
             lens,
             None if self.own_BT is None else self.own_BT[index_N, : int(lens.max())],
+            None if self.kept_BTW is None else self.kept_BTW[index_N, : int(lens.max())],
         )
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """The same batch on ``device``."""
         own_BT = None if self.own_BT is None else self.own_BT.to(device)
+        kept_BTW = None if self.kept_BTW is None else self.kept_BTW.to(device)
         return TokenBatch(
             self.prompt_ids_BS.to(device), self.prompt_lens_B.to(device), self.ids_BT.to(device),
-            self.lens_B.to(device), own_BT,
+            self.lens_B.to(device), own_BT, kept_BTW,
         )  # fmt: skip
 
     def __len__(self) -> int:

@@ -78,7 +78,7 @@ def test_dpo_reaches_logit_p_over_beta(toy, kind, rank):
 def test_ipo_reaches_its_distance_a_token(toy):
     policy = toy()
     start = logprobs(policy).detach()
-    prefer(policy, SOFT, settings(loss="ipo"))
+    prefer(policy, SOFT, settings(algorithm="ipo"))
     moved = ((logprobs(policy) - start) / tokens(policy)).detach()
     assert_close(moved[:2] - moved[1:], torch.tensor([0.6, 0.2]), atol=0.02, rtol=0)
 
@@ -88,7 +88,7 @@ def test_each_loss_prefers_what_was_preferred(toy, loss):
     policy = toy()
     start = logprobs(policy).detach()
     wins = [Comparison(prompt, A, B) for prompt in (FIRST, SECOND)]
-    prefer(policy, wins, settings(loss=loss, epochs=30, beta=None))
+    prefer(policy, wins, settings(algorithm=loss, epochs=30, beta=None))
     moved = (logprobs(policy) - start).detach()
     assert moved[0] - moved[1] > 1
 
@@ -130,11 +130,11 @@ def one_pair(config, ours, theirs, n, p):
     def hard(w, l):
         d = (ours - theirs)[w] - (ours - theirs)[l]
         mean = ours / n
-        if config.loss == "dpo":
+        if config.algorithm == "dpo":
             return -logsigmoid(beta * d)
-        if config.loss == "ipo":
+        if config.algorithm == "ipo":
             return (((ours - theirs) / n)[w] - ((ours - theirs) / n)[l] - 1 / (2 * beta)) ** 2
-        if config.loss == "simpo":
+        if config.algorithm == "simpo":
             return -logsigmoid(beta * (mean[w] - mean[l]) - config.margin)
         odds = mean - torch.log(1 - mean.exp())
         return -mean[w] - beta * logsigmoid(odds[w] - odds[l])
@@ -145,7 +145,7 @@ def one_pair(config, ours, theirs, n, p):
 @pytest.mark.parametrize("loss", ["dpo", "ipo", "orpo", "simpo"])
 @pytest.mark.parametrize("rows", [2, 32])
 def test_loss_and_gradient_are_those_of_the_pairs_one_by_one(toy, loss, rows):
-    policy, config = toy(), settings(loss=loss, lora_rank=0, micro_rows=rows)
+    policy, config = toy(), settings(algorithm=loss, lora_rank=0, micro_rows=rows)
     trainer = Trainer(policy, config, read(policy, config, WORLD))
     objective = PreferenceLoss(config, policy, Reference.of(trainer))
     with torch.no_grad():  # away from the start, where log-ratios are zero
@@ -170,7 +170,7 @@ def test_loss_and_gradient_are_those_of_the_pairs_one_by_one(toy, loss, rows):
 def test_kto_by_hand_from_the_models_own_forward(toy):
     """Marks of thumbs and of a pair, their weights, and the reference point of other prompts' completions."""
     policy, start = toy(), toy()
-    config = settings(loss="kto", lora_rank=0, good_weight=1.5)
+    config = settings(algorithm="kto", lora_rank=0, good_weight=1.5)
     pair = [Comparison(SECOND, A, C, 0.75)]
     data = read(policy, config, pair, THUMBS)
     (one, two) = sorted(data.groups, key=lambda g: g.prompt.id != FIRST.id)
@@ -211,7 +211,7 @@ def test_kto_learns_from_thumbs_alone(toy):
     policy = toy()
     start = logprobs(policy).detach()
     thumbs = [Anchor(prompt, c, p) for prompt in (FIRST, SECOND) for c, p in ((A, 1.0), (C, 0.0))]
-    report = prefer(policy, [], settings(loss="kto", epochs=30), anchors=thumbs)
+    report = prefer(policy, [], settings(algorithm="kto", epochs=30), anchors=thumbs)
     moved = (logprobs(policy) - start).detach()
     assert moved[0] > 0 > moved[2]
     assert report.good_to_bad == 1
@@ -316,7 +316,9 @@ def killed_at(step):
 
 @pytest.mark.parametrize(("loss", "rank"), [("dpo", 4), ("dpo", 0), ("kto", 4)])
 def test_a_killed_run_resumes_to_the_same_bits(toy, tmp_path, loss, rank):
-    config = settings(loss=loss, lora_rank=rank, holdout=0.3, epochs=3, batch_prompts=4, max_new_tokens=3)
+    config = settings(
+        algorithm=loss, lora_rank=rank, holdout=0.3, epochs=3, batch_prompts=4, max_new_tokens=3
+    )
     whole = toy()
     expected = prefer(whole, world(), config)
     for step in (1, 2, 4, 6):
@@ -371,14 +373,14 @@ def test_a_draft_left_by_a_kill_is_in_nobodys_way(toy, tmp_path):
 def test_wrong_input_is_refused_before_anything_is_trained(toy):
     adapted = toy()
     adapted.add_lora(2)
-    with pytest.raises(ConfigError, match=r"'dpo' learns from comparisons alone, and 3 anchors"):
+    with pytest.raises(ConfigError, match=r"dpo learns from comparisons alone, and 3 anchors"):
         prefer(toy(), SOFT, settings(), anchors=THUMBS)
     with pytest.raises(DataError, match="nothing to learn from"):
         prefer(toy(), [], settings())
     with pytest.raises(DataError, match="at least 2"):
         prefer(toy(), SOFT, settings(holdout=0.5))
     with pytest.raises(DataError, match="there is one prompt"):
-        prefer(toy(), SOFT, settings(loss="kto"))
+        prefer(toy(), SOFT, settings(algorithm="kto"))
     with pytest.raises(ConfigError, match="'persons'"):
         prefer(toy(), SOFT, settings(source_weights={"persons": 1.0}))
     with pytest.raises(ConfigError, match="merge them first"):

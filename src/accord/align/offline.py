@@ -154,8 +154,9 @@ class Trainer:
     policy: LanguageModel
     config: OfflineConfig
     data: Data
+    reference: LanguageModel | None = None
+    """What the KL is measured to, where all weights train and it is not where this training starts."""
     engine: Engine | None = field(init=False, default=None)
-    reference: LanguageModel | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         policy, config = self.policy, self.config
@@ -171,7 +172,8 @@ class Trainer:
         if self.data.held and config.kl_prompts:
             sampling = SamplingConfig(max_new_tokens=config.max_new_tokens, seed=config.seed)
             self.engine = Engine(policy, sampling)
-            self.reference = policy if policy.peft is not None else policy.frozen_copy()
+            if self.reference is None:
+                self.reference = policy if policy.peft is not None else policy.frozen_copy()
 
     def run(
         self,

@@ -55,8 +55,8 @@ PER_TOKEN = ("ipo", "orpo", "simpo")
 class PreferenceConfig(OfflineConfig):
     """How a policy learns from preferences."""
 
-    loss: Literal["dpo", "ipo", "kto", "orpo", "simpo"] = "dpo"
-    """What is minimised; the page on preferences tells them apart."""
+    algorithm: Literal["dpo", "ipo", "kto", "orpo", "simpo"] = "dpo"
+    """What is minimised: docs/preference.md tells them apart."""
     beta: float | None = Field(None, gt=0)
     """The leash (dpo, ipo, kto), weight of the odds ratio (orpo) or scale (simpo); the loss's own if not set:
     0.1, and 2 for simpo."""
@@ -74,12 +74,12 @@ class PreferenceConfig(OfflineConfig):
     @property
     def strength(self) -> float:
         """Beta, or the loss's own."""
-        return BETAS[self.loss] if self.beta is None else self.beta
+        return BETAS[self.algorithm] if self.beta is None else self.beta
 
     @property
     def needs_reference(self) -> bool:
         """Whether the loss is of log-ratios to the reference."""
-        return self.loss in ("dpo", "ipo", "kto")
+        return self.algorithm in ("dpo", "ipo", "kto")
 
 
 @dataclass(frozen=True)
@@ -155,17 +155,17 @@ def prefer(
         StoreError: the run to resume was made from another model, with other settings or data.
         NumericsError: loss or gradient is not finite.
     """
-    if anchors and config.loss != "kto":
+    if anchors and config.algorithm != "kto":
         raise ConfigError(
-            f"loss {config.loss!r} learns from comparisons alone, and {len(anchors)} anchors (thumbs, FAIL) "
+            f"{config.algorithm} learns from comparisons alone, and {len(anchors)} anchors (thumbs, FAIL) "
             "were given; leave them out, or choose kto"
         )
     data = read(policy, config, comparisons, anchors, config.source_weights)
-    if config.loss == "kto":
+    if config.algorithm == "kto":
         label_both_sides(data.groups)
     counts = [sum(map(len, map(_judgements, side))) for side in (data.train, data.held)]
     if not counts[0]:
-        raise DataError(f"{config.loss} found no judgement to learn from; collect comparisons")
+        raise DataError(f"{config.algorithm} found no judgement to learn from; collect comparisons")
     trainer = Trainer(policy, config, data)
     reference = Reference.of(trainer)
     objective = PreferenceLoss(config, policy, reference)
@@ -213,7 +213,7 @@ class Reference:
         strangers: dict[str, tuple[Answer, float]] = {}
         with policy.adapters_off():
             found = measured(policy, answers_of(groups), rows)
-            if isinstance(trainer.config, PreferenceConfig) and trainer.config.loss == "kto":
+            if isinstance(trainer.config, PreferenceConfig) and trainer.config.algorithm == "kto":
                 others = _strangers(policy, groups, trainer.config)
                 theirs = measured(policy, others, rows).tolist()
                 strangers = {g.prompt.id: (o, t) for g, o, t in zip(groups, others, theirs, strict=True)}
@@ -244,7 +244,7 @@ def _strangers(policy: LanguageModel, groups: Sequence[Group], config: Preferenc
 
 
 class PreferenceLoss:
-    """The objective of ``config.loss``; implements ``align.offline.Objective``."""
+    """The objective of ``config.algorithm``; implements ``align.offline.Objective``."""
 
     def __init__(self, config: PreferenceConfig, policy: LanguageModel, reference: Reference) -> None:
         self.config = config
@@ -257,7 +257,7 @@ class PreferenceLoss:
     def begin(self, groups: Sequence[Group]) -> None:
         """Count the prompts; for kto measure the reference point by the policy as it is."""
         self.prompts = len(groups)
-        if self.config.loss == "kto":
+        if self.config.algorithm == "kto":
             answers, theirs = zip(*(self.reference.strangers[g.prompt.id] for g in groups), strict=True)
             ours_M = measured(self.policy, answers, self.config.micro_rows)
             self.point = kto_reference_point(ours_M - torch.tensor(theirs)).to(self.policy.device)
@@ -269,9 +269,10 @@ class PreferenceLoss:
         config = self.config
         moved_N = logprobs_N - self.reference.of_groups(groups, logprobs_N)
         x_N = moved_N if config.needs_reference else logprobs_N
-        if config.loss in PER_TOKEN:
+        if config.algorithm in PER_TOKEN:
             x_N = x_N / tokens_N
-        value, sums = (self._marks if config.loss == "kto" else self._pairs)(x_N, moved_N.detach(), groups)
+        terms = self._marks if config.algorithm == "kto" else self._pairs
+        value, sums = terms(x_N, moved_N.detach(), groups)
         return value / self.prompts, sums
 
     def _pairs(
@@ -342,11 +343,11 @@ class PreferenceLoss:
 def _pairwise(
     config: PreferenceConfig, chosen_P: Tensor, rejected_P: Tensor, p_P: Tensor, weights_P: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    if config.loss == "simpo":
+    if config.algorithm == "simpo":
         return simpo_loss(
             chosen_P, rejected_P, p_P, beta=config.strength, margin=config.margin, weights_P=weights_P
         )
-    loss_of = {"dpo": dpo_loss, "ipo": ipo_loss, "orpo": orpo_loss}[config.loss]
+    loss_of = {"dpo": dpo_loss, "ipo": ipo_loss, "orpo": orpo_loss}[config.algorithm]
     return loss_of(chosen_P, rejected_P, p_P, beta=config.strength, weights_P=weights_P)
 
 
@@ -384,7 +385,7 @@ def _accuracy(
     x_N = measured(policy, answers, config.micro_rows)
     if config.needs_reference:
         x_N = x_N - reference.of_groups(held, x_N)
-    if config.loss in PER_TOKEN:
+    if config.algorithm in PER_TOKEN:
         x_N = x_N / torch.tensor([len(a.ids) - a.start for a in answers])
     clusters = [group.cluster for group in held for pair in group.pairs if pair.p_chosen > 0.5]
     right = [(np.sign(float(x_N[p.chosen] - x_N[p.rejected])) + 1) / 2 for p in pairs]

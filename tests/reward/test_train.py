@@ -82,12 +82,20 @@ def test_the_best_weights_on_held_out_prompts_are_kept(base, planted):
     assert len(losses) > 2
     assert min(losses) < losses[-1] - 0.01
     assert report.log_loss == pytest.approx(min(losses), abs=1e-6)
+    assert not report.still_falling
 
 
 def test_held_out_prompts_are_looked_at_several_times_an_epoch(base, planted):
     """Nine steps, four looks: after 3, 5, 7 and 9."""
     _, report = train(planted(prompts=40, most=1), base(), RewardConfig(batch_prompts=4))
     assert [row["step"] for row in report.history if "held_out_log_loss" in row] == [3, 5, 7, 9]
+
+
+def test_the_report_says_that_more_epochs_may_help(base, planted):
+    _, report = train(planted(prompts=40, most=1), base(), RewardConfig(learning_rate=3e-3))
+    assert looks(report)[-1] < min(looks(report)[:-1])
+    assert report.still_falling
+    assert dict(report.rows())["held-out loss"] == "lowest at the end: more epochs may help"
 
 
 def test_training_stops_after_an_epoch_without_gain(base, planted):

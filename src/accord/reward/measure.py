@@ -89,6 +89,12 @@ class RewardReport:
     held_out: tuple[str, ...] = ()
     """Ids of the prompts that were not trained on."""
 
+    @property
+    def still_falling(self) -> bool:
+        """Whether the held-out loss was lowest at the last of several looks: more epochs may help."""
+        looks = [row["held_out_log_loss"] for row in self.history if "held_out_log_loss" in row]
+        return len(looks) > 1 and looks[-1] < min(looks[:-1])
+
     def rows(self) -> list[tuple[str, str]]:
         """The figures as people read them, by name; what is undefined is left out."""
         rows = []
@@ -101,6 +107,8 @@ class RewardReport:
                  f"{self.label_noise_high:.0%})"),
             ]  # fmt: skip
         rows.append(("correlation with length", f"{self.length_correlation:+.2f}"))
+        if self.still_falling:
+            rows.append(("held-out loss", "lowest at the end: more epochs may help"))
         if self.anchors is not None:
             used = "they fix the zero" if self.anchors.used else "too few of one kind: not used"
             told = f"{self.anchors.good:.0%} good; {used}"

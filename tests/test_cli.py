@@ -256,6 +256,8 @@ def test_ctrl_c_then_resume(run, workspace, tmp_path, tiny):
 def test_help_and_version(run):
     assert "accord align" in run("--help")[1]
     assert "--kl-target" in run("align", "--help")[1]
+    for verb in ("align", "evaluate", "study"):
+        assert "{log-odds,logit}" in run(verb, "--help")[1]
     assert run("--version")[1].startswith("accord ")
 
 

@@ -43,6 +43,15 @@ def test_the_gradient_is_zero_at_the_mode(seed, n):
     assert np.abs(gradient).max() < 1e-5
 
 
+def test_the_start_changes_no_mode_and_is_left_as_it_was():
+    x, p = sample(80, [1.0, -2.0])
+    far = np.array([6.0, 5.0])
+    found, plain = (fit(votes(x, p), [0.0, 0.0], np.eye(2), start) for start in (far, None))
+    np.testing.assert_allclose(found.mean_K, plain.mean_K, atol=1e-6)
+    assert found.evidence == pytest.approx(plain.evidence)
+    assert far.tolist() == [6.0, 5.0]
+
+
 def test_without_a_judgement_the_posterior_is_the_prior():
     found = fit(votes(np.zeros((0, 2)), []), [1.0, -2.0], np.diag([4.0, 0.25]))
     assert found.mean_K.tolist() == [1.0, -2.0]

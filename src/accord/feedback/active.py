@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from accord.errors import DataError, NumericsError
+from accord.errors import DataError
 from accord.judgements import Ranking
+from accord.stats import logistic
 from accord.stats.rankings import levels, pair_outcomes
 
 Array = NDArray[np.float64]
@@ -34,7 +35,6 @@ Mask = NDArray[np.bool_]
 PRECISIONS = np.geomspace(0.01, 100.0, 9)
 """What the evidence chooses from. Features are scaled so that 1 / precision is the variance of the reward
 difference of an ordinary pair."""
-MAX_STEPS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +167,19 @@ def fit(pool: Pool, votes: Votes, precision: float | None = None) -> Belief:
     Raises:
         NumericsError: Newton's method did not converge.
     """
-    z_VD = votes.differences(pool)
-    grid = [precision] if precision is not None else PRECISIONS[::-1].tolist() if len(z_VD) else [1.0]
-    fits: list[Belief] = []
+    given = _given(pool, votes)
+    grid = [precision] if precision is not None else PRECISIONS[::-1].tolist() if len(given.p_N) else [1.0]
+    zero_D = np.zeros(given.x_NK.shape[1])
+    start_D, fits = zero_D, []
     for each in grid:  # from tight to loose: each starts where the one before ended
-        start_D = fits[-1].mean_D if fits else np.zeros(z_VD.shape[1])
-        fits.append(_laplace(z_VD, votes.outcome_V, votes.weight_V, each, start_D))
+        found = logistic.fit(given, zero_D, each * np.eye(len(zero_D)), start_D)
+        start_D = found.mean_K
+        fits.append(Belief(found.mean_K, found.cov_KK, each, found.evidence))
     return max(fits, key=lambda belief: belief.log_evidence)
+
+
+def _given(pool: Pool, votes: Votes) -> logistic.Votes:
+    return logistic.votes(votes.differences(pool), votes.outcome_V, weight=votes.weight_V)
 
 
 def ensemble(pool: Pool, votes: Votes, members: int, rng: np.random.Generator, precision: float) -> Array:
@@ -182,7 +188,7 @@ def ensemble(pool: Pool, votes: Votes, members: int, rng: np.random.Generator, p
     Without the prior's draw all members would agree on what no vote speaks of (Osband et al. 2018,
     arXiv:1806.03335): that they are all zero there.
     """
-    z_VD = votes.differences(pool)
+    given = _given(pool, votes)
     n_prompts, n_features = len(pool.prompts), pool.features_PND.shape[2]
     drawn = []
     for _ in range(members):
@@ -190,56 +196,9 @@ def ensemble(pool: Pool, votes: Votes, members: int, rng: np.random.Generator, p
         seen = np.unique(votes.prompt_V)
         counts_P = np.zeros(n_prompts)
         counts_P[seen] = rng.multinomial(len(seen), np.full(len(seen), 1 / max(len(seen), 1)))
-        weight_V = votes.weight_V * counts_P[votes.prompt_V]
-        drawn.append(_map(z_VD, votes.outcome_V, weight_V, precision, anchor_D, anchor_D))
+        drawn_again = replace(given, weight_N=given.weight_N * counts_P[votes.prompt_V])
+        drawn.append(logistic.fit(drawn_again, anchor_D, precision * np.eye(n_features)).mean_K)
     return np.array(drawn).reshape(members, n_features)
-
-
-def _map(
-    z_VD: Array, outcome_V: Array, weight_V: Array, precision: float, anchor_D: Array, w_D: Array
-) -> Array:
-    """The w of greatest posterior density under N(anchor, I / precision), by Newton's method from ``w_D``."""
-    value = _energy(w_D, z_VD, outcome_V, weight_V, precision, anchor_D)
-    for _ in range(MAX_STEPS):
-        p_V = special.expit(z_VD @ w_D)
-        gradient_D = z_VD.T @ (weight_V * (p_V - outcome_V)) + precision * (w_D - anchor_D)
-        if np.abs(gradient_D).max(initial=0.0) < 1e-8 * max(1.0, float(weight_V.sum())):
-            return w_D
-        step_D = np.linalg.solve(_hessian(z_VD, p_V, weight_V, precision), gradient_D)
-        size, best = 1.0, value
-        while size > 1e-8:
-            value = _energy(w_D - size * step_D, z_VD, outcome_V, weight_V, precision, anchor_D)
-            if value <= best:
-                break
-            size /= 2
-        w_D = w_D - size * step_D
-    raise NumericsError(
-        f"the linear preference model did not converge in {MAX_STEPS} steps on {len(z_VD)} votes; raise "
-        f"precision (it is {precision})"
-    )
-
-
-def _energy(
-    w_D: Array, z_VD: Array, outcome_V: Array, weight_V: Array, precision: float, anchor_D: Array
-) -> float:
-    """Minus the log density of votes and prior, but for the prior's constant."""
-    d_V = z_VD @ w_D
-    off_D = w_D - anchor_D
-    return float(weight_V @ (np.logaddexp(0, d_V) - outcome_V * d_V) + precision / 2 * off_D @ off_D)
-
-
-def _hessian(z_VD: Array, p_V: Array, weight_V: Array, precision: float) -> Array:
-    return (z_VD * (weight_V * p_V * (1 - p_V))[:, None]).T @ z_VD + precision * np.eye(z_VD.shape[1])
-
-
-def _laplace(z_VD: Array, outcome_V: Array, weight_V: Array, precision: float, start_D: Array) -> Belief:
-    zero_D = np.zeros(z_VD.shape[1])
-    w_D = _map(z_VD, outcome_V, weight_V, precision, zero_D, start_D)
-    hessian_DD = _hessian(z_VD, special.expit(z_VD @ w_D), weight_V, precision)
-    log_det = float(np.linalg.slogdet(hessian_DD)[1])
-    energy = _energy(w_D, z_VD, outcome_V, weight_V, precision, zero_D)
-    evidence = len(w_D) / 2 * np.log(precision) - log_det / 2 - energy
-    return Belief(w_D, np.linalg.inv(hessian_DD).astype(np.float64), precision, float(evidence))
 
 
 # -- choices -----------------------------------------------------------------------------------

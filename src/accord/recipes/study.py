@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field
 
@@ -22,7 +23,6 @@ from accord.lm.grouped import normalised
 from accord.recipes.record import comparisons_of, recorded
 from accord.recipes.reward_report import STUDY, headlines, near_duplicates
 from accord.recipes.steps import scorer_of
-from accord.reward.classifier import Value
 from accord.reward.study import Study, study_scorer
 from accord.store.lineage import Run, Status
 from accord.types import Scorer, digest
@@ -36,7 +36,7 @@ class StudyConfig(Config):
     """"reward": the latest reward model; a folder, or hf:NAME with a label: a ready-made classifier."""
     label: str | None = None
     """The label of a ready-made classifier that is studied..."""
-    label_value: Value = Value.LOG_ODDS
+    label_value: Literal["log-odds", "logit"] = "log-odds"
     """...by its log-odds, or by its raw logit."""
     on: str = ""
     """A file of judgements to study it on, as for `accord import`, which is read and not stored."""

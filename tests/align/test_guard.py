@@ -1,8 +1,13 @@
 """The guard, on histories written by hand."""
 
-import pytest
+import random
 
-from accord.align.guard import Action, distrust
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accord.align.guard import Action, GuardConfig, Verdict, best_step, distrust
+from accord.errors import ConfigError
 
 
 def history(rewards, kls=None):
@@ -53,3 +58,172 @@ def test_the_leash_goes_before_the_target_and_says_why():
 
 def test_a_window_of_one_judges_each_step():
     assert distrust(history([0, 1]), stop_reward=1.0, window=1).action is Action.STOP
+
+
+# -- evidence ----------------------------------------------------------------------------------
+
+CALM = {
+    "reward": 0.0, "kl": 1.0, "beta": 0.1, "length": 25.0, "truncated": 0.02, "empty": 0.0, "repeated": 0.03,
+    "copied": 0.05, "marks": 0.04, "alike": 0.1, "distinct": 0.9, "phrase": 0.2, "entropy": 0.6,
+    "pays_length": 0.3, "reference_surprise": 0.5, "judge": 0.5, "judge error": 0.02, "judge agrees": 0.5,
+    "part sd": 0.4,
+}  # fmt: skip
+ACT = GuardConfig(mode="act")
+WITNESSED = GuardConfig(mode="act", witness="judge")
+
+
+def run(steps=10, **late) -> list[dict[str, float]]:
+    """A calm run whose reward rises a little, then ``late`` values for its last three steps."""
+    rows = [dict(CALM, reward=0.02 * at, kl=0.2 * at) for at in range(steps)]
+    for row in rows[-3:]:
+        row.update(late)
+    return rows
+
+
+def judged(history, guard=ACT):
+    return distrust(history, guard=guard)
+
+
+def test_a_calm_run_goes_on() -> None:
+    for steps in range(1, 30):
+        assert judged(run(steps), WITNESSED) == Verdict(Action.GO_ON)
+
+
+@pytest.mark.parametrize(
+    ("late", "says"),
+    [
+        ({"length": 70.0}, "grew from 25 to 70 tokens"),
+        ({"length": 8.0}, "shrank from 25 to 8 tokens"),
+        ({"truncated": 0.6}, "cut by the limit rose from 2% to 60%"),
+        ({"empty": 0.4}, "empty answers rose from 0% to 40%"),
+        ({"repeated": 0.5}, "repetition inside an answer rose from 3% to 50%"),
+        ({"copied": 0.6}, "copied from the prompt rose from 5% to 60%"),
+        ({"marks": 0.5}, "punctuation and symbols rose from 4% to 50%"),
+        ({"alike": 0.9}, "letter for letter, rose from 10% to 90%"),
+        ({"distinct": 0.2}, "different phrases fell from 90% to 20%"),
+        ({"phrase": 1.0}, "one phrase spread from 20% to 100%"),
+        ({"entropy": 0.01}, "entropy fell from 0.60 to 0.01"),
+        ({"reference_surprise": 4.0}, "the reference's surprise rose from 0.50 to 4.00"),
+        ({"part sd": 2.0}, "members drew apart: their spread rose from 0.40 to 2.00"),
+        ({"judge agrees": -0.8}, "judge likes what the reward does not"),
+        ({"judge": 0.2}, "the reward rises while judge falls: from 0.500 to 0.200"),
+    ],
+)
+def test_each_fault_is_caught_and_told_with_its_figures(late, says) -> None:
+    verdict = judged(run(**late), WITNESSED)
+    assert verdict.action is Action.ROLL_BACK
+    assert says in verdict.reason
+    assert len(verdict.reason.split("; ")) == 1  # and nothing else is
+
+
+def test_the_same_fault_only_warns_where_nothing_may_be_done() -> None:
+    history = run(empty=0.4)
+    assert judged(history, GuardConfig(mode="warn")).action is Action.WARN
+    assert judged(history, GuardConfig(mode="off")) == Verdict(Action.GO_ON)
+    assert distrust(history) == Verdict(Action.GO_ON)
+
+
+@pytest.mark.parametrize("key", ["length", "empty", "copied", "judge", "reference_surprise"])
+def test_what_a_step_did_not_record_is_not_judged(key) -> None:
+    history = [{k: v for k, v in row.items() if not k.startswith(key)} for row in run(**{key: 90.0})]
+    assert judged(history, WITNESSED) == Verdict(Action.GO_ON)
+
+
+def test_nothing_is_suspected_in_the_first_steps() -> None:
+    """What they show is the normal, whatever it is."""
+    assert judged(run(4, empty=1.0)) == Verdict(Action.GO_ON)
+    assert judged([dict(row, empty=0.9, repeated=0.5, truncated=1.0) for row in run()]) == Verdict(
+        Action.GO_ON
+    )
+
+
+def test_a_noisy_signal_may_stray_as_far_as_it_always_did() -> None:
+    """Lengths of 5 to 45 in the first steps: a spread of 14.8 tokens, and 70 is 3 of them away."""
+    history = run(length=70.0)
+    for row, length in zip(history[:4], (5.0, 20.0, 30.0, 45.0), strict=True):
+        row["length"] = length
+    assert judged(history) == Verdict(Action.GO_ON)
+
+
+def test_the_witness_may_fall_by_chance_or_with_the_reward() -> None:
+    assert judged(run(judge=0.46), WITNESSED) == Verdict(Action.GO_ON)  # 0.04, and an error of 0.016
+    assert judged(run(judge=0.2, reward=-1.0), WITNESSED) == Verdict(Action.GO_ON)
+
+
+def test_doubts_warn_and_three_of_them_raise_beta_then_roll_back() -> None:
+    one = run(copied=0.25)
+    assert judged(one) == Verdict(Action.WARN, "words copied from the prompt rose from 5% to 25%")
+    history = run(copied=0.25, alike=0.4, marks=0.12)
+    verdict = judged(history)
+    assert (verdict.action, verdict.reason.count(";")) == (Action.RAISE_BETA, 2)
+    raised = list(Action).index(Action.RAISE_BETA)
+    history[-1]["guard"] = raised
+    late = dict(history[-1])
+    late.pop("guard")
+    waiting = [dict(late), dict(late)]
+    assert judged([*history, *waiting]).action is Action.WARN  # its effect is not to be seen yet
+    assert judged([*history, *waiting, dict(late)]).action is Action.ROLL_BACK
+    assert judged([dict(row, beta=0.0) for row in run(copied=0.25, alike=0.4, marks=0.12)]).action is (
+        Action.ROLL_BACK
+    )
+
+
+def test_pay_for_length_is_doubted() -> None:
+    for sign, word in ((1, "longer"), (-1, "shorter")):
+        history = [dict(row, pays_length=0.95 * sign) for row in run()]
+        verdict = judged(history)
+        assert verdict.action is Action.WARN
+        assert f"the {word} a completion the more it is paid" in verdict.reason
+
+
+def test_parts_that_move_apart_are_doubted_and_views_of_one_model_are_not() -> None:
+    def parted(up: str, down: str):
+        rows = run(8)
+        for at, row in enumerate(rows):
+            shift = 0.01 * (at % 2) + (1.0 if at >= 5 else 0.0)
+            row |= {f"part {up}": shift, f"part {down}": -shift}
+        return judged(rows)
+
+    assert "part 'length' rises while its part 'model' falls" in parted("length", "model").reason
+    assert parted("member 1", "member 2") == Verdict(Action.GO_ON)
+    assert parted("good p", "bad p") == Verdict(Action.GO_ON)
+
+
+def test_the_predicted_turn_is_a_doubt() -> None:
+    guard = GuardConfig(mode="act", peak_kl=1.5)
+    assert judged(run(8), guard) == Verdict(Action.GO_ON)  # mean KL of the last three 1.2
+    verdict = judged(run(10), guard)
+    assert verdict.action is Action.WARN
+    assert "KL 1.60 nats a completion has passed 1.5" in verdict.reason
+
+
+def test_patience_goes_back_to_the_witness_best_step() -> None:
+    guard = GuardConfig(mode="off", witness="judge", patience=4, window=1)
+    values = [0.1, 0.5, 0.4, 0.3, 0.4, 0.45]
+    rows = [{"reward": 0.0, "kl": 0.0, "judge": value} for value in values]
+    assert judged(rows[:5], guard) == Verdict(Action.GO_ON)
+    verdict = judged(rows, guard)
+    assert verdict == Verdict(Action.ROLL_BACK, "judge has not gained for 4 steps; its best was step 2")
+    with pytest.raises(ConfigError, match="name the witness"):
+        GuardConfig(patience=4)
+
+
+def test_the_best_step_is_the_witness_best_window_or_the_last_one_beyond_doubt() -> None:
+    guard = GuardConfig(witness="judge", window=2)
+    rows = [{"reward": 0.0, "kl": 0.0, "judge": value} for value in (0.1, 0.9, 0.2, 0.7, 0.6, 0.0)]
+    assert best_step(rows, guard) == 5  # 0.65; the single 0.9 has 0.55
+    assert best_step([], guard) == 0
+    for row in (doubted := run(12))[9:]:
+        row["guard"] = 1.0
+    assert best_step(doubted, ACT) == 9
+    assert best_step(run(12), ACT) == 12
+
+
+@given(st.integers(1, 25), st.integers(0, 2**32 - 1))
+def test_a_verdict_is_a_function_of_the_history_and_never_fails(steps, seed) -> None:
+    rng = random.Random(seed)
+    rows = [{key: rng.uniform(-1, 60) for key in CALM if rng.random() < 0.9} for _ in range(steps)]
+    for guard in (ACT, WITNESSED, GuardConfig(peak_kl=3.0), None):
+        verdict = distrust(rows, guard=guard, stop_kl=50.0)
+        assert verdict == distrust([dict(row) for row in rows], guard=guard, stop_kl=50.0)
+        assert bool(verdict.reason) is (verdict.action is not Action.GO_ON)

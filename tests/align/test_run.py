@@ -78,7 +78,11 @@ def test_a_run_leaves_a_line_a_step_and_one_checkpoint(straight):
     assert (result.end, len(result.history)) == (End.STEPS, 6)
     assert same(lines(folder), result.history)
     assert [row["step"] for row in result.history] == [1, 2, 3, 4, 5, 6]
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-000006", "metrics.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoint-000006",
+        "metrics.jsonl",
+        "verdicts.jsonl",
+    ]
     assert result.history[-1]["beta"] != result.history[0]["beta"]  # the adaptive one has moved
 
 
@@ -86,6 +90,8 @@ def test_watched_scorers_are_logged_and_change_nothing(straight, toy, tmp_path):
     watched = align(toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, watch={"again": ShareOfGood()})
     for row, plain in zip(watched.history, straight[0].history, strict=True):
         assert row.pop("again") == pytest.approx(row["reward"])
+        assert row.pop("again error") == pytest.approx(row["reward_std"] / math.sqrt(8))
+        assert row.pop("again agrees", 1.0) == pytest.approx(1.0)  # undefined where all rewards are equal
         assert same(row, plain)
 
 

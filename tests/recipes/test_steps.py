@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from accord.errors import DataError, StoreError
+from accord.align.run import End
+from accord.errors import ConfigError, DataError, StoreError
 from accord.feedback.consensus import AgreeConfig
 from accord.judgements import Comparison, Ranking, Thumb
 from accord.lm.render import Template
 from accord.lm.tiny import write_tiny
 from accord.recipes.anchors import anchors_of
 from accord.recipes.judgements import agree
+from accord.recipes.reporting import _training
 from accord.recipes.steps import AlignStepConfig, align, reward
 from accord.reward.model import RewardModel
 from accord.reward.train import RewardConfig
@@ -134,3 +136,24 @@ def test_a_resumed_run_keeps_the_reward_model_it_began_with(tmp_path: Path) -> N
     workspace.store.add_prompts([Prompt.from_text("one more")])
     with pytest.raises(StoreError, match="began with"):
         align(workspace, config, resume=True)
+
+
+def test_a_guarded_run_keeps_its_verdicts_and_the_report_tells_them(tmp_path: Path) -> None:
+    """The witness is the reward model itself: it agrees with the reward always, and patience ends the run."""
+    workspace = _ranked(tmp_path / "work", fails=False)
+    base = str(write_tiny(tmp_path / "base", "llama"))
+    made, _, _ = reward(workspace, RewardConfig(base=base))
+    config = AlignStepConfig(
+        model=base, steps=9, prompts_per_step=4, minibatch=4, max_new_tokens=4, learning_rate=1e-9,
+        witness=made.metrics["model"], patience=2, guard="off",
+    )  # fmt: skip
+    run, result = align(workspace, config)
+    assert result.end is End.ROLLED_BACK
+    assert result.kept == len(result.history) - 3  # two steps without a gain after the best one's rollouts
+    assert [row["witness"] for row in result.history] == pytest.approx([r["reward"] for r in result.history])
+    assert (run.metrics["kept"], run.metrics["warnings"]) == (result.kept, 1)
+    (event,) = _training(run).events
+    assert event.step == len(result.history)
+    assert event.text.startswith("roll back: witness has not gained for 2 steps")
+    with pytest.raises(ConfigError, match="name the witness"):
+        align(workspace, config.model_copy(update={"witness": ""}))

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -419,13 +419,9 @@ def draw(prompts: Sequence[Prompt], step: int, config: AlignConfig) -> list[Prom
 
 
 def run_step(
-    learner: Learner,
-    scorer: Scorer,
-    prompts: Sequence[Prompt],
-    step: int,
-    watch: Mapping[str, Scorer] | None = None,
+    learner: Learner, scorer: Scorer, prompts: Sequence[Prompt], step: int
 ) -> tuple[dict[str, float], list[Rollout], list[Score]]:
-    """One whole step; ``watch`` are scorers that are shown beside the reward and never optimised."""
+    """One whole step."""
     rollouts = act(learner.engine(step), draw(prompts, step, learner.config),
                    learner.config.samples, step)  # fmt: skip
     scores = judge(scorer, rollouts)
@@ -433,7 +429,4 @@ def run_step(
     metrics = batch.metrics | learn(learner, batch, step)
     if isinstance(scorer, Adapts):
         metrics |= scorer.adapt(scores)
-    for name, watcher in (watch or {}).items():
-        watched = judge(watcher, rollouts)
-        metrics[name] = sum(s.value for s in watched) / len(watched)
     return metrics, rollouts, scores

@@ -8,12 +8,13 @@ is a function of seed and step, so a run that was killed goes on from its last c
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,22 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from accord.align.guard import Action, distrust
+from accord.align.guard import Action, GuardConfig, Verdict, best_step, distrust
+from accord.align.kept import Kept
 from accord.align.learner import Learner
-from accord.align.online import run_step
+from accord.align.online import judge, run_step
 from accord.align.settings import AlignConfig
+from accord.align.signals import signals, watched
 from accord.errors import ConfigError, DataError, StoreError
 from accord.lm.critic import OwnCritic
 from accord.lm.heads import ValueHead
 from accord.lm.model import LanguageModel
-from accord.types import Adapts, Prompt, Scorer, digest
+from accord.types import Adapts, Prompt, Rollout, Score, Scorer, digest
 
 Metrics = dict[str, float]
+WARNS = GuardConfig()
+"""The guard that speaks and does nothing."""
+_LOG = logging.getLogger("accord.align")
 
 
 class End(StrEnum):
@@ -39,7 +45,19 @@ class End(StrEnum):
 
     STEPS = "all steps done"
     GUARD = "stopped by its rules"
+    ROLLED_BACK = "rolled back by its guard"
     INTERRUPTED = "interrupted; --resume goes on"
+
+
+@dataclass(frozen=True)
+class Told:
+    """A verdict of the guard on a run, after ``step``."""
+
+    step: int
+    action: Action
+    reason: str
+    example: str
+    """The completion that was paid best in that step: where a reward is hacked, it shows how."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,10 @@ class AlignResult:
     history: list[Metrics]
     end: End
     reason: str
+    verdicts: list[Told] = field(default_factory=list)
+    """What the guard said, step by step; steps at which all was well are left out."""
+    kept: int = 0
+    """Updates behind the weights that the policy has now: all that were done, unless rolled back."""
 
 
 def align(
@@ -60,6 +82,7 @@ def align(
     folder: str | Path,
     *,
     watch: Mapping[str, Scorer] | None = None,
+    guard: GuardConfig = WARNS,
     critic: ValueHead | None = None,
     resume: bool = False,
     save_every: int = 10,
@@ -68,8 +91,10 @@ def align(
     """Train ``policy`` in place against ``scorer``; metrics.jsonl and checkpoints go to ``folder``.
 
     Ctrl-C ends the run after the step under way, with a checkpoint. ``watch`` names scorers that
-    are logged beside the reward and never optimised. ``critic`` is given where the settings ask for one
-    begun as a reward model.
+    are logged beside the reward and never optimised. ``guard`` says what is watched for, and whether its
+    verdicts are acted on; each one is a line of verdicts.jsonl, with its reason. A run that is rolled back
+    ends with the best weights it kept. ``critic`` is given where the settings ask for one begun as a reward
+    model.
 
     Raises:
         DataError: no prompts, or one that is empty or does not fit the context.
@@ -89,26 +114,89 @@ def align(
     learner = Learner(policy, config, critic)
     for prompt in prompts:  # a prompt too long is refused now, not hours later when it is drawn
         learner.engine(0).encode(prompt)
+    run = _Watched(folder, learner, guard)
     history = _begin(folder, learner, prompts, scorer, resume)
-    end, reason = End.STEPS, ""
+    verdict = run.begin(history)
+    end = _END.get(verdict.action, End.STEPS)
     with _interruptible() as interrupted, (folder / "metrics.jsonl").open("a") as log:
-        for step in range(len(history), config.steps):
-            metrics, _, _ = run_step(learner, scorer, prompts, step, watch)
-            metrics = {"step": step + 1, "steps": config.steps, **metrics}
+        for step in range(len(history), config.steps if end is End.STEPS else 0):
+            if guard.keeps:
+                run.kept.note()
+            metrics, rollouts, scores = run_step(learner, scorer, prompts, step)
+            metrics = {
+                "step": step + 1,
+                "steps": config.steps,
+                **metrics,
+                **signals(rollouts, scores, metrics),
+            }
+            for name, watcher in (watch or {}).items():
+                metrics |= watched(name, scores, judge(watcher, rollouts))
             history.append(metrics)
+            verdict = run.judge(history, rollouts, scores)
             log.write(json.dumps(metrics) + "\n")
             log.flush()
             progress(metrics)
-            verdict = distrust(history, stop_reward=config.stop_reward, stop_kl=config.stop_kl)
-            if verdict.action is Action.STOP:
-                end, reason = End.GUARD, verdict.reason
-            elif interrupted.is_set():
+            end = _END.get(verdict.action, End.STEPS)
+            if end is End.STEPS and interrupted.is_set():
                 end = End.INTERRUPTED
             if end is not End.STEPS or step + 1 == config.steps or (step + 1) % save_every == 0:
                 save_checkpoint(folder, learner, history, prompts, scorer)
             if end is not End.STEPS:
                 break
-    return AlignResult(learner, history, end, reason)
+    kept = run.kept.restore() - 1 if end is End.ROLLED_BACK else len(history)
+    return AlignResult(learner, history, end, verdict.reason if end in _END.values() else "", run.told, kept)
+
+
+_END = {Action.STOP: End.GUARD, Action.ROLL_BACK: End.ROLLED_BACK}
+"""Verdicts that end a run."""
+
+
+class _Watched:
+    """A run's guard: its verdicts, in words on disk, and the weights it would go back to."""
+
+    def __init__(self, folder: Path, learner: Learner, guard: GuardConfig) -> None:
+        self.path = folder / "verdicts.jsonl"
+        self.learner = learner
+        self.guard = guard
+        self.kept = Kept(folder, learner)
+        self.told: list[Told] = []
+
+    def begin(self, history: Sequence[Metrics]) -> Verdict:
+        """Take up a run at the end of ``history``; the verdict it had reached there."""
+        if self.path.exists():
+            rows = [json.loads(line) for line in self.path.read_text().splitlines()]
+            self.told = [
+                Told(**row | {"action": Action(row["action"])}) for row in rows if row["step"] <= len(history)
+            ]
+        self._write()
+        return self._verdict(history)
+
+    def judge(
+        self, history: Sequence[Metrics], rollouts: Sequence[Rollout], scores: Sequence[Score]
+    ) -> Verdict:
+        """The verdict on the latest step, done as it says; its level goes into the step's row."""
+        row, verdict = history[-1], self._verdict(history)
+        row["guard"] = float(list(Action).index(verdict.action))
+        if self.guard.keeps and best_step(history, self.guard) == len(history):
+            self.kept.keep(len(history))
+        if verdict.action is not Action.GO_ON:
+            paid = max(range(len(scores)), key=lambda i: scores[i].value)
+            self.told.append(Told(len(history), verdict.action, verdict.reason, rollouts[paid].text))
+            self._write()
+            if len(history) < 2 or history[-2].get("guard") != row["guard"]:  # said once, not at each step
+                _LOG.warning("step %d: %s: %s", len(history), verdict.action, verdict.reason)
+        if verdict.action is Action.RAISE_BETA:
+            self.learner.beta.value *= self.guard.beta_factor
+        return verdict
+
+    def _verdict(self, history: Sequence[Metrics]) -> Verdict:
+        config = self.learner.config
+        return distrust(history, stop_reward=config.stop_reward, stop_kl=config.stop_kl, guard=self.guard)
+
+    def _write(self) -> None:
+        draft = self.path.with_suffix(".draft")
+        draft.write_text("".join(json.dumps(asdict(told)) + "\n" for told in self.told))
+        draft.replace(self.path)
 
 
 def _begin(

@@ -20,6 +20,8 @@ from accord.store.lineage import Artefact, Run, Status
 from accord.types import Prompt
 from accord.workspace import Workspace
 
+VERDICTS = "verdicts.json"
+"""What the guard said of a run of alignment, step by step."""
 Progress = Callable[[Mapping[str, float]], None]
 
 

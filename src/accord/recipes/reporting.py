@@ -23,6 +23,7 @@ from accord.evaluate.reportdata import (
     headline,
 )
 from accord.evaluate.verdict import VerdictConfig, verdict
+from accord.recipes.record import VERDICTS
 from accord.recipes.reward_report import STUDY, with_study
 from accord.store.lineage import Run, Status
 from accord.workspace import Workspace
@@ -218,6 +219,29 @@ def _training(run: Run | None) -> TrainingSection | None:
         for key, name in CURVES.items()
         if any(key in row for row in history)
     }
+    events = _events(run)
     reason = run.metrics.get("reason")
-    events = (Event(steps[-1], reason),) if reason else ()
+    if reason and not any(reason in event.text for event in events):
+        events = (*events, Event(steps[-1], reason))
     return TrainingSection("PPO", steps, series, events)
+
+
+def _events(run: Run) -> tuple[Event, ...]:
+    """The guard's verdicts; one that stands for several steps on end is told once, as it was first put."""
+    path = run.path / VERDICTS
+    told = json.loads(path.read_text()) if path.exists() else []
+    spells: list[list[Mapping[str, Any]]] = []
+    for row in told:
+        last = spells[-1][-1] if spells else None
+        if last and (last["action"], last["step"]) == (row["action"], row["step"] - 1):
+            spells[-1].append(row)
+        else:
+            spells.append([row])
+    return tuple(Event(spell[0]["step"], _words(spell)) for spell in spells)
+
+
+def _words(spell: Sequence[Mapping[str, Any]]) -> str:
+    first, more = spell[0], len(spell) - 1
+    lasting = f" (and {more} more step{'s' if more > 1 else ''})" if more else ""
+    paid = f" The best paid answer: “{first['example'][:160]}”"
+    return f"{first['action']}{lasting}: {first['reason']}.{paid}"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from accord.align.guard import GuardConfig
 from accord.align.run import AlignResult, End
 from accord.align.run import align as run_align
 from accord.align.settings import AlignConfig
@@ -30,7 +31,7 @@ from accord.recipes.anchors import anchors_of
 from accord.recipes.composition import SUFFIX, read_composition
 from accord.recipes.critic import critic_of
 from accord.recipes.ensembles import RewardStepConfig, with_members
-from accord.recipes.record import Progress, comparisons_of, prompts_of, recorded
+from accord.recipes.record import VERDICTS, Progress, comparisons_of, prompts_of, recorded
 from accord.recipes.reward_report import STUDY, headlines, held_out_study
 from accord.reward.classifier import ClassifierReward, Value
 from accord.reward.measure import RewardReport
@@ -43,6 +44,8 @@ from accord.workspace import Workspace
 
 CHUNK = 64
 """Prompts sampled between two writes to the store."""
+WITNESS = "witness"
+"""What the second scorer is called in a run's history."""
 
 
 class ModelConfig(Config):
@@ -87,6 +90,23 @@ class AlignStepConfig(AlignConfig, ModelConfig):
     """...by its log-odds, or by its raw logit."""
     split: str | None = None
     """Only the prompts of this split."""
+    guard: Literal["off", "warn", "act"] = "warn"
+    """Signs of reward hacking are: not looked for; said; or acted on, by raising beta and rolling back."""
+    witness: str = ""
+    """A second scorer that is watched and never optimised, named as ``reward`` is: the guard trusts it."""
+    patience: int | None = Field(None, ge=1)
+    """Steps without a gain of the witness after which the run goes back to its best step and ends."""
+    peak_kl: float | None = Field(None, gt=0)
+    """KL at which the true reward is expected to turn, in nats a completion; beyond it the guard doubts."""
+
+    def watches(self) -> GuardConfig:
+        """The guard's settings. Raises ConfigError where patience has no witness to wait for."""
+        return GuardConfig(
+            mode=self.guard,
+            witness=WITNESS if self.witness else None,
+            patience=self.patience,
+            peak_kl=self.peak_kl,
+        )
 
 
 class EvaluateStepConfig(EvaluateConfig, ModelConfig):
@@ -227,6 +247,9 @@ def align(
     # what the run was begun with, though a newer reward model may have been trained meanwhile
     begun = run.inputs if run else ()
     scorer, inputs = scorer_of(workspace, config.reward, config.label, config.label_value, begun)
+    guard = config.watches()
+    if config.witness:
+        watch = {**(watch or {}), WITNESS: scorer_of(workspace, config.witness)[0]}
     policy = config.load()
     policy.merge()  # the leash is to where training starts, not to what lay below a loaded adapter
     require(check_policy(policy, config.seed))
@@ -241,7 +264,8 @@ def align(
     with recorded(workspace, "align", settings, sources, run) as record:
         result = run_align(
             policy, scorer, prompts, config, record.run.path / "training",
-            watch=watch, critic=critic_of(policy, scorer, config), resume=resume, progress=progress,
+            watch=watch, guard=guard, critic=critic_of(policy, scorer, config),
+            resume=resume, progress=progress,
         )  # fmt: skip
         if result.end is End.INTERRUPTED:
             record.status = Status.INTERRUPTED
@@ -251,8 +275,10 @@ def align(
             record.metrics["artefact"] = store.add_artefact(record.run.id, "policy", path).id
             record.metrics["model"] = str(path)
         record.write("history.json", result.history, "history")
+        record.write(VERDICTS, [asdict(told) for told in result.verdicts], "verdicts")
         last = result.history[-1]
         record.metrics |= {"steps": len(result.history), "end": result.end.value, "reason": result.reason}
+        record.metrics |= {"kept": result.kept, "warnings": len(result.verdicts)}
         record.metrics |= {key: last[key] for key in ("reward", "kl", "kl_sampled", "length")}
     return store.run(record.run.id), result
 

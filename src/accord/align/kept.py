@@ -1,0 +1,55 @@
+"""The weights a run would go back to, on disk beside its checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from accord.align.learner import Learner
+from accord.errors import StoreError
+
+FILE = "best.safetensors"
+
+
+class Kept:
+    """The best weights so far. A run done again from a checkpoint writes the same ones again."""
+
+    def __init__(self, folder: Path, learner: Learner) -> None:
+        self.path = folder / FILE
+        self.learner = learner
+        self.before: dict[str, torch.Tensor] = {}
+
+    def note(self) -> None:
+        """Remember the weights as they are, those that the coming step samples with."""
+        self.before = {name: tensor.clone() for name, tensor in self._tensors().items()}
+
+    def keep(self, step: int) -> None:
+        """Write the noted weights, which ``step`` was sampled with; whole or not at all."""
+        draft = self.path.with_suffix(".draft")
+        save_file(self.before, draft, metadata={"step": str(step)})
+        draft.replace(self.path)
+
+    def restore(self) -> int:
+        """Put the best weights into the policy; returns the step that was sampled with them.
+
+        Raises:
+            StoreError: the file is gone.
+        """
+        if not self.path.exists():
+            raise StoreError(
+                f"{self.path} is gone, which holds the weights to roll back to; the newest checkpoint beside "
+                "it holds the last ones"
+            )
+        saved = load_file(self.path)
+        with torch.no_grad():
+            for name, tensor in self._tensors().items():
+                tensor.copy_(saved[name])
+        with safe_open(self.path, "pt") as file:
+            return int(file.metadata()["step"])
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        named = self.learner.policy.net.named_parameters()
+        return {name: parameter.detach() for name, parameter in named if parameter.requires_grad}

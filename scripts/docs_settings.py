@@ -28,15 +28,21 @@ On the command line a name takes dashes: `max_new_tokens` is `--max-new-tokens`.
 Python it stands as written. An unknown name is refused, and the message gives the nearest known one.
 `accord demo` and [the lab](detox.md) have no section there: their workspaces are made anew.
 """
+TITLES = {
+    "prefer": "accord align with dpo, ipo, kto, orpo, simpo",
+    "distil": "accord align with rft",
+}
+"""Of sections that are not a verb's name."""
 SIGNS = {Ge: "≥ {0.ge}", Gt: "> {0.gt}", Le: "≤ {0.le}", Lt: "< {0.lt}"}
 
 
 def page() -> str:
     """The whole page as Markdown."""
     parts = [INTRO]
-    configs = {f"accord {step}": config for step, config in _step_configs().items()}
+    configs = {TITLES.get(step, f"accord {step}"): config for step, config in _step_configs().items()}
     for title, config in {**configs, "accord demo": DemoConfig, "The lab": LabConfig}.items():
-        parts.append(f"## {title}\n\n`{config.__module__}.{config.__name__}`\n")
+        named = next((f", section `[{step}]`" for step, name in TITLES.items() if name == title), "")
+        parts.append(f"## {title}\n\n`{config.__module__}.{config.__name__}`{named}\n")
         parts.append("| name | type | default | meaning |\n|---|---|---|---|")
         parts += [row(name, field) for name, field in config.model_fields.items()]
         parts.append("")

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
+from accord.cli import _step_configs
 from accord.config import Config
 from accord.errors import ConfigError, StoreError
 from accord.types import Prompt
-from accord.workspace import DEFAULT_GUIDELINES, Workspace, database_url, settings_text
+from accord.workspace import DEFAULT_GUIDELINES, STEPS, Settings, Workspace, database_url, settings_text
 
 
 class ExampleConfig(Config):
@@ -172,3 +173,7 @@ def test_a_new_accord_toml_explains_every_setting_and_changes_none() -> None:
     chosen = re.sub(r"^# (\w+ = )(?! # not set)", r"\1", text, flags=re.MULTILINE)
     assert ExampleConfig.build(tomllib.loads(chosen)["reward"]) == ExampleConfig()
     assert tomllib.loads(chosen)["reward"].keys() == {"rate", "layers", "strict", "weights"}
+
+
+def test_every_step_that_has_settings_has_its_section() -> None:
+    assert set(_step_configs()) == set(STEPS) == set(Settings.model_fields) - {"database"}

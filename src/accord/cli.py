@@ -375,19 +375,24 @@ def study(argv: Sequence[str]) -> Verb:
 
 
 def align(argv: Sequence[str]) -> Verb:
-    """Fine-tune the model by PPO against the reward, on a KL leash to where it started."""
-    from accord.recipes.steps import AlignStepConfig
-    from accord.recipes.steps import align as run
+    """Fine-tune the model: against the reward, on preferences, or on the best of its own samples."""
+    from accord.recipes.offline import way_of
+
+    way = way_of(_value(argv, "--algorithm"))
 
     def verb(
-        config: Flat[AlignStepConfig] = _defaults(argv, "align", AlignStepConfig),
+        config: Flat[way.config] = _defaults(argv, way.section, way.config),  # type: ignore[name-defined]
         workspace: Folder = HERE,
         resume: bool = False,
         json: bool = False,
     ) -> int:
-        """Align a model. Ctrl-C ends after the step under way; --resume goes on."""
-        with Bar("align", json, "reward", "kl", "length") as bar:
-            done, _ = run(Workspace.open(workspace), config, resume=resume, progress=bar)
+        """Align a model; --resume goes on after Ctrl-C.
+
+        The settings depend on the algorithm: `accord align --algorithm dpo --help` shows those of dpo, ipo,
+        kto, orpo and simpo (preferences), `--algorithm rft --help` those of the best of its own samples.
+        """
+        with Bar("align", json, *way.figures) as bar:
+            done, _ = way.run(Workspace.open(workspace), config, resume=resume, progress=bar)
         print_figures({"run": done.id, **done.metrics}, json)
         return 130 if done.status == "interrupted" else 0
 
@@ -528,12 +533,20 @@ def _step_configs() -> dict[str, type[Config]]:
     from accord.feedback.labeling.config import LabelConfig
     from accord.recipes.choose import ChooseConfig
     from accord.recipes.ensembles import RewardStepConfig
+    from accord.recipes.offline import DistilStepConfig, PreferStepConfig
     from accord.recipes.steps import AlignStepConfig, EvaluateStepConfig, SampleConfig
     from accord.recipes.study import StudyConfig
 
     return {"sample": SampleConfig, "label": LabelConfig, "agree": AgreeConfig, "reward": RewardStepConfig,
-            "study": StudyConfig, "align": AlignStepConfig, "evaluate": EvaluateStepConfig,
-            "choose": ChooseConfig}  # fmt: skip
+            "study": StudyConfig, "align": AlignStepConfig, "prefer": PreferStepConfig,
+            "distil": DistilStepConfig, "evaluate": EvaluateStepConfig, "choose": ChooseConfig}  # fmt: skip
+
+
+def _value(argv: Sequence[str], flag: str) -> str:
+    """What the command line gives a flag, the last time it names it; "" where it does not."""
+    found = [argv[i + 1] for i, word in enumerate(argv[:-1]) if word == flag]
+    found += [word.split("=", 1)[1] for word in argv if word.startswith(f"{flag}=")]
+    return found[-1] if found else ""
 
 
 def _pair(item: str) -> tuple[str, str]:

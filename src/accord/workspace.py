@@ -28,7 +28,7 @@ SETTINGS = "accord.toml"
 GUIDELINES = "guidelines.md"
 DEFAULT_DATABASE = "sqlite:///accord.db"
 DEFAULT_GUIDELINES = Path(__file__).with_name(GUIDELINES)
-STEPS = ("sample", "label", "choose", "agree", "reward", "align", "evaluate")
+STEPS = ("sample", "label", "choose", "agree", "reward", "study", "align", "prefer", "distil", "evaluate")
 Section = dict[str, Any]
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -48,8 +48,14 @@ class Settings(Config):
     """Settings of ``accord agree``."""
     reward: Section = Field(default_factory=dict)
     """Settings of ``accord reward``."""
+    study: Section = Field(default_factory=dict)
+    """Settings of ``accord study``."""
     align: Section = Field(default_factory=dict)
-    """Settings of ``accord align``."""
+    """Settings of ``accord align`` by reinforcement learning..."""
+    prefer: Section = Field(default_factory=dict)
+    """...on preferences (dpo, ipo, kto, orpo, simpo)..."""
+    distil: Section = Field(default_factory=dict)
+    """...and on the best of the model's own samples (rft)."""
     evaluate: Section = Field(default_factory=dict)
     """Settings of ``accord evaluate``."""
 

@@ -23,6 +23,7 @@ from accord.evaluate.reportdata import (
     headline,
 )
 from accord.evaluate.verdict import VerdictConfig, verdict
+from accord.recipes.offline import way_of
 from accord.recipes.record import VERDICTS
 from accord.recipes.reward_report import STUDY, with_study
 from accord.store.lineage import Run, Status
@@ -45,14 +46,16 @@ SUMMARIES = {
     "label": "Labelers ranked the completions of each prompt.",
     "agree": "The rankings became comparisons with the pool's probability for each.",
     "reward": "A reward model learned the comparisons, one prompt with all its completions at a time.",
-    "align": "The policy was fine-tuned by PPO against the reward, on a KL leash to where it started.",
+    "align": "The policy was fine-tuned by {algorithm} against the reward, on a leash to where it started.",
+    "prefer": "The policy learned the judgements themselves, by {algorithm}; no reward model was used.",
+    "distil": "The policy learned the best of its own samples by the reward.",
     "evaluate": "Before and after answered the same held-out prompts with the same seeds.",
 }
 SETTINGS = {
     "sample": ("n", "temperature", "max_new_tokens"),
     "agree": (),
     "reward": ("train", "epochs", "learning_rate", "batch_prompts"),
-    "align": ("prompts_per_step", "epochs", "learning_rate", "beta", "lora_rank", "clip"),
+    "align": ("algorithm", "prompts_per_step", "epochs", "learning_rate", "beta", "lora_rank", "clip"),
     "evaluate": ("samples", "temperature", "max_new_tokens"),
 }
 """The settings worth reading, by step."""
@@ -132,11 +135,11 @@ def _story(workspace: Workspace, last: Run, made_from: Mapping[str, Run]) -> lis
 def _step(run: Run) -> Step:
     metrics, config = run.metrics, run.config
     counts = {k: v for k, v in metrics.items() if isinstance(v, int) and not isinstance(v, bool)}
-    settings = {key: str(config[key]) for key in SETTINGS.get(run.kind, ()) if key in config}
+    settings = {key: str(config[key]) for key in SETTINGS.get(run.kind, ()) if config.get(key) is not None}
     model = str(metrics.get("model") or config.get("model") or config.get("base") or "")
     return Step(
         name=run.kind,
-        summary=SUMMARIES.get(run.kind, ""),
+        summary=_summary(run),
         counts=counts,
         model=Path(model).name,
         hash=str(metrics.get("artefact", ""))[:16],
@@ -144,6 +147,17 @@ def _step(run: Run) -> Step:
         seconds=metrics.get("seconds"),
         settings=settings,
     )
+
+
+def _summary(run: Run) -> str:
+    algorithm = _algorithm(run)
+    way = way_of(algorithm.lower()).section if run.kind == "align" else run.kind
+    return SUMMARIES.get(way, "").format(algorithm=algorithm)
+
+
+def _algorithm(run: Run) -> str:
+    """The name as papers write it; PPO for runs of before there was a choice."""
+    return str(run.config.get("algorithm", "ppo")).upper()
 
 
 def _labelers(run: Run | None, gold: Mapping[str, Any], simulated: bool) -> LabelerSection | None:
@@ -223,7 +237,7 @@ def _training(run: Run | None) -> TrainingSection | None:
     reason = run.metrics.get("reason")
     if reason and not any(reason in event.text for event in events):
         events = (*events, Event(steps[-1], reason))
-    return TrainingSection("PPO", steps, series, events)
+    return TrainingSection(_algorithm(run), steps, series, events) if series else None
 
 
 def _events(run: Run) -> tuple[Event, ...]:

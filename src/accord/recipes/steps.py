@@ -254,13 +254,7 @@ def align(
     policy.merge()  # the leash is to where training starts, not to what lay below a loaded adapter
     require(check_policy(policy, config.seed))
     sources = [policy.weights_hash(), digest([prompt.id for prompt in prompts]), *inputs]
-    if run is not None:
-        if sources != list(run.inputs):
-            raise StoreError(
-                f"{run.id} began with {', '.join(run.inputs)} (model, prompts, reward) and would go on with "
-                f"{', '.join(sources)}; bring those back, or start a new run without --resume"
-            )
-        run = store.resume_run(run.id)
+    run = reopened(workspace, run, sources)
     with recorded(workspace, "align", settings, sources, run) as record:
         result = run_align(
             policy, scorer, prompts, config, record.run.path / "training",
@@ -281,6 +275,22 @@ def align(
         record.metrics |= {"kept": result.kept, "warnings": len(result.verdicts)}
         record.metrics |= {key: last[key] for key in ("reward", "kl", "kl_sampled", "length")}
     return store.run(record.run.id), result
+
+
+def reopened(workspace: Workspace, run: Run | None, inputs: Sequence[str]) -> Run | None:
+    """``run`` (if any) opened again, if it began with these ``inputs``: model, data, and what they are of.
+
+    Raises:
+        StoreError: it began with others.
+    """
+    if run is None:
+        return None
+    if list(inputs) != list(run.inputs):
+        raise StoreError(
+            f"{run.id} began with {', '.join(run.inputs)} (model, data, what they come from) and would go on "
+            f"with {', '.join(inputs)}; bring those back, or start a new run without --resume"
+        )
+    return workspace.store.resume_run(run.id)
 
 
 def unfinished(workspace: Workspace, kind: str, settings: Mapping[str, Any]) -> Run:

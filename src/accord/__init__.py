@@ -3,9 +3,20 @@
 Importing this package loads no torch; the stages are imported from their own modules.
 """
 
+from accord.environment import Environment, Turn
 from accord.errors import AccordError, ConfigError, DataError, ModelError, NumericsError, StoreError
 from accord.judgements import Comparison, Ranking, Thumb
-from accord.types import Completion, Message, Origin, Prompt, Rollout, Sampler, Score, Scorer, Stop
+from accord.types import (
+    Completion,
+    Message,
+    Origin,
+    Prompt,
+    Rollout,
+    Sampler,
+    Score,
+    Scorer,
+    Stop,
+)
 
 __version__ = "0.1.0"
 
@@ -15,6 +26,7 @@ __all__ = [
     "Completion",
     "ConfigError",
     "DataError",
+    "Environment",
     "Message",
     "ModelError",
     "NumericsError",
@@ -28,5 +40,6 @@ __all__ = [
     "Stop",
     "StoreError",
     "Thumb",
+    "Turn",
     "__version__",
 ]

@@ -81,14 +81,9 @@ def act(engine: Engine, prompts: Sequence[Prompt], samples: int = 1, version: in
     """``samples`` rollouts a prompt, with the tokens and log-probs they were sampled with.
 
     Raises:
-        ConfigError: the engine truncates its support (top-k, top-p): the importance ratios would
-            be taken against probabilities the tokens were not drawn from.
+        ConfigError: the engine truncates its support.
     """
-    if engine.config.top_k is not None or engine.config.top_p is not None or not engine.config.temperature:
-        raise ConfigError(
-            "reinforcement learning samples from the whole distribution: remove top_k and top_p, and "
-            "set a temperature above 0"
-        )
+    whole_support(engine)
     encoded = [engine.encode(prompt) for prompt in prompts]
     return [
         Rollout(
@@ -105,6 +100,16 @@ def act(engine: Engine, prompts: Sequence[Prompt], samples: int = 1, version: in
         for prompt, ids, group in zip(prompts, encoded, engine.generate(encoded, samples), strict=True)
         for s in group
     ]
+
+
+def whole_support(engine: Engine) -> None:
+    """Refuse an engine that truncates its support (top-k, top-p): the importance ratios would be taken
+    against probabilities the tokens were not drawn from."""
+    if engine.config.top_k is not None or engine.config.top_p is not None or not engine.config.temperature:
+        raise ConfigError(
+            "reinforcement learning samples from the whole distribution: remove top_k and top_p, and "
+            "set a temperature above 0"
+        )
 
 
 def judge(scorer: Scorer, rollouts: Sequence[Rollout]) -> list[Score]:

@@ -152,19 +152,27 @@ class Engine:
         return completion_text(self.model.tokenizer, ids, self.model.eos_ids, self.model.template)
 
     @torch.no_grad()
-    def generate(self, prompts: Sequence[Sequence[int]], n: int = 1) -> list[list[Sampled]]:
-        """``n`` sampled rows for each prompt of token ids."""
+    def generate(
+        self, prompts: Sequence[Sequence[int]], n: int = 1, begun: Sequence[Sequence[int]] | None = None
+    ) -> list[list[Sampled]]:
+        """``n`` sampled rows for each prompt of token ids, behind what of each completion is ``begun``.
+
+        An encoder-decoder goes on from completions of one length; they are not padded.
+        """
+        begun = [()] * len(prompts) if begun is None else begun
+        if self.model.kind is Kind.DECODER:
+            prompts, begun = [[*p, *b] for p, b in zip(prompts, begun, strict=True)], [()] * len(prompts)
         seen: Counter[tuple[int, ...]] = Counter()
         rows = []
-        for i, ids in enumerate(prompts):
+        for i, ids in enumerate((*p, *b) for p, b in zip(prompts, begun, strict=True)):
             # The same prompt twice in a call must not give the same completion twice.
             for _ in range(n):
-                rows.append(self._row(i, tuple(ids), seen[tuple(ids)]))
-                seen[tuple(ids)] += 1
+                rows.append(self._row(i, ids, seen[ids]))
+                seen[ids] += 1
         out: list[list[Sampled]] = [[] for _ in prompts]
         for at in range(0, len(rows), self.config.rows):
             part = rows[at : at + self.config.rows]
-            for row, sampled in zip(part, self._decode_rows(prompts, part), strict=True):
+            for row, sampled in zip(part, self._decode_rows(prompts, begun, part), strict=True):
                 out[row.index].append(sampled)
         return out
 
@@ -175,11 +183,14 @@ class Engine:
         limit = high if low is None else int(stream.integers(low, high + 1))
         return _Row(index, limit, stream.random(limit))
 
-    def _decode_rows(self, prompts: Sequence[Sequence[int]], rows: list[_Row]) -> list[Sampled]:
+    def _decode_rows(
+        self, prompts: Sequence[Sequence[int]], begun: Sequence[Sequence[int]], rows: list[_Row]
+    ) -> list[Sampled]:
         unique = sorted({row.index for row in rows})
         slot = {index: at for at, index in enumerate(unique)}
         models = [self.model] if self.support is None else [self.model, self.support.model]
-        states = [_State.prefill(model, [prompts[index] for index in unique]) for model in models]
+        contexts = [prompts[i] for i in unique], [begun[i] for i in unique]
+        states = [_State.prefill(model, *contexts) for model in models]
         for state in states:
             state.select(torch.tensor([slot[row.index] for row in rows]))
         alive = list(rows)
@@ -262,7 +273,9 @@ class _State:
         self.memory_BSD: Tensor | None = None
 
     @classmethod
-    def prefill(cls, model: LanguageModel, prompts: Sequence[Sequence[int]]) -> _State:
+    def prefill(
+        cls, model: LanguageModel, prompts: Sequence[Sequence[int]], begun: Sequence[Sequence[int]]
+    ) -> _State:
         state = cls(model)
         if model.kind is Kind.ENCODER_DECODER:
             ids_BS = pad(prompts, model.pad_id).to(model.device)
@@ -271,7 +284,8 @@ class _State:
             state.memory_BSD = encoder(input_ids=ids_BS, attention_mask=state.mask_BS).last_hidden_state
             config = model.net.config
             state.cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
-            state.step(torch.full((len(prompts),), model.start_id))
+            ids_BL = torch.tensor([[model.start_id, *said] for said in begun], device=model.device)
+            state._forward(ids_BL, ids_BL)
             return state
         ids_BS = pad(prompts, model.pad_id, "left").to(model.device)
         lengths = [len(p) for p in prompts]

@@ -14,10 +14,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from accord.align.rows import ROWS
 from accord.lm.score import log_softmax
 from accord.rl.advantages import gae, masked_mean, masked_var, whiten
-from accord.rl.kl import k1, k3, kl_rewards
-from accord.rl.losses import clipped_policy_loss, clipped_value_loss
+from accord.rl.groups import group_advantages, leave_one_out
+from accord.rl.kl import k1, k3, kl_loss, kl_rewards
+from accord.rl.losses import clipped_policy_loss, clipped_value_loss, token_weights
 from accord.rl.ranking import centering_penalty, ranking_loss
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +115,54 @@ def test_the_captures_are_what_they_claim(captured):
     assert not call(captured, "full")["padding_mask"].any()
     lengths = (~call(captured, "ragged")["padding_mask"]).sum(1)
     assert lengths.min() < 6 < lengths.max()
+
+
+# -- groups ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("run", "ours"), [
+    ("grpo", lambda r, g: group_advantages(r, g, scale=True)),
+    ("dr-grpo", lambda r, g: group_advantages(r, g, scale=False)),
+    ("rloo", leave_one_out),
+])  # fmt: skip
+def test_advantages_in_groups(captured, run, ours):
+    trl = call(captured, run)
+    found = ours(trl["rewards"].float(), torch.arange(16) // 4)
+    close(found.sort().values, trl["advantages"].sort().values)  # TRL shuffles rows after scoring
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("run", ["grpo", "dr-grpo", "gspo", "cispo"])
+def test_group_losses_with_their_kl(captured, run, number):
+    trl, row = call(captured, run, number), ROWS[run]
+    mask, logprobs = trl["completion_mask"].bool(), trl["logps"].requires_grad_()
+    old, ref = trl["old_per_token_logps"], trl["ref_per_token_logps"]
+    assert (number == 0) == torch.allclose(logprobs[mask], old[mask], atol=1e-6)
+    weights = token_weights(mask, row.mean, 8)
+    advantages = trl["advantages"][:, None] * mask
+    clip = 0.1 if run == "cispo" else row.clip  # its own, 4, cuts nothing here
+    loss, metrics = row.loss(logprobs, old, advantages, mask, clip=clip, weights_BT=weights)
+    kl = kl_loss(logprobs, old, ref, mask, "k3")
+    if run == "gspo":  # its KL stands under the completion's ratio there; ours under the token's
+        log_ratio = torch.where(mask, logprobs - old, 0.0).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+        kl = torch.where(mask, k3(logprobs, ref) * log_ratio.exp(), 0.0)
+    loss = loss + 0.1 * (kl * weights).sum()
+    close(loss, trl["loss"])
+    loss.backward()
+    close(logprobs.grad[mask], trl["gradient"][mask])
+    if number:
+        assert metrics["clipped_share"] > 0
+
+
+def test_rloo_on_its_samples(captured):
+    """TRL takes the ratio of whole completions; where the policy has not moved the gradients are one."""
+    trl = call(captured, "rloo")
+    mask, logprobs = trl["completion_mask"].bool(), trl["logps"].requires_grad_()
+    weights = token_weights(mask, ROWS["rloo"].mean, 8)
+    advantages = trl["advantages"][:, None] * mask
+    loss, _ = ROWS["rloo"].loss(logprobs, logprobs.detach(), advantages, mask, clip=0.2, weights_BT=weights)
+    loss.backward()
+    close(8 * logprobs.grad[mask], trl["gradient"][mask])  # a constant, the length limit, apart
 
 
 @pytest.mark.parametrize(("run", "centre"), [("reward", 0.0), ("centred", 0.01)])

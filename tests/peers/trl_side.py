@@ -22,7 +22,7 @@ from transformers import (
     LlamaForSequenceClassification,
     PreTrainedTokenizerFast,
 )
-from trl import RewardConfig, RewardTrainer
+from trl import GRPOConfig, GRPOTrainer, RewardConfig, RewardTrainer, RLOOConfig, RLOOTrainer
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 from trl.experimental.ppo.ppo_trainer import masked_mean, masked_var, masked_whiten
 
@@ -142,6 +142,68 @@ def reward(out, name, folder, **settings):
     out[f"{name}/accuracy"] = np.array(trainer._metrics["train"]["accuracy"][-1])
 
 
+def grouped(out, name, folder, trainer_class, **settings):
+    """Two passes of GRPO or RLOO over one batch of samples, as ``name/call/tensor``."""
+    torch.manual_seed(0)
+    words = [" ".join(f"w{i}" for i in torch.randint(2, VOCABULARY, (n,)).tolist()) for n in (5, 3, 4, 2)]
+    given = {}
+
+    def rewards(completion_ids, **_):
+        given["rewards"] = [len(ids) / 3 + ids[0] for ids in completion_ids]
+        return given["rewards"]
+
+    config_class = GRPOConfig if trainer_class is GRPOTrainer else RLOOConfig
+    base = f"{folder}/{name}"  # the trainer loads its reference from where the model came from
+    LlamaForCausalLM(config(vocab_size=PAD + 1)).save_pretrained(base)
+    tokenizer().save_pretrained(base)
+    trainer = trainer_class(
+        model=base,
+        reward_funcs=rewards,
+        args=config_class(
+            output_dir=folder,
+            per_device_train_batch_size=16,
+            num_generations=4,
+            num_iterations=2,
+            max_completion_length=8,
+            learning_rate=0.03,
+            beta=0.1,
+            max_steps=2,
+            temperature=1.0,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            report_to=[],
+            save_strategy="no",
+            seed=0,
+            **settings,
+        ),
+        processing_class=tokenizer(),
+        train_dataset=Dataset.from_list([{"prompt": text} for text in words]),
+    )
+    seen, calls = {}, []
+    score, compute = trainer._get_per_token_logps_and_entropies, trainer._compute_loss
+
+    def scored(*args, **kwargs):
+        found = score(*args, **kwargs)
+        seen["logps"] = found[0]
+        return found
+
+    def computed(model, inputs):
+        loss = compute(model, inputs)
+        logps = seen["logps"]
+        (gradient,) = torch.autograd.grad(loss, logps, retain_graph=True)
+        kept = {"logps": logps, "loss": loss, "gradient": gradient, "rewards": torch.tensor(given["rewards"])}
+        names = ("completion_mask", "advantages", "old_per_token_logps", "old_logps", "ref_per_token_logps")
+        kept |= {key: inputs[key] for key in names if inputs.get(key) is not None}
+        calls.append({key: value.detach().clone() for key, value in kept.items()})
+        return loss
+
+    trainer._get_per_token_logps_and_entropies, trainer._compute_loss = scored, computed
+    trainer.train()
+    for number, kept in enumerate(calls):
+        out.update({f"{name}/{number}/{key}": tensor.numpy() for key, tensor in kept.items()})
+
+
 def statistics(out):
     """TRL's masked functions on random tensors."""
     generator = torch.Generator().manual_seed(1)
@@ -162,6 +224,12 @@ def main(path):
         ppo(out, "ragged", folder, temperature=1.3, stop_token="eos", missing_eos_penalty=1.0)
         ppo(out, "scaled", folder, temperature=1.0, whiten_rewards=True)
         ppo(out, "k3", folder, temperature=1.0, kl_estimator="k3")
+        grouped(out, "grpo", folder, GRPOTrainer, loss_type="grpo")
+        grouped(out, "dr-grpo", folder, GRPOTrainer, loss_type="dr_grpo", scale_rewards="none")
+        grouped(out, "gspo", folder, GRPOTrainer, loss_type="grpo", importance_sampling_level="sequence",
+                epsilon=3e-4, epsilon_high=3e-4)  # fmt: skip
+        grouped(out, "cispo", folder, GRPOTrainer, loss_type="cispo", epsilon_high=1.1)
+        grouped(out, "rloo", folder, RLOOTrainer)
         reward(out, "reward", folder, margin=False)
         reward(out, "centred", folder, margin=True, center_rewards_coefficient=0.01)
     np.savez(path, **out)

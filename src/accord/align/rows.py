@@ -67,10 +67,10 @@ def _grouped(
 
 ROWS: Mapping[str, Algorithm] = {
     "a2c": Algorithm(by_critic, policy_gradient_loss, critic=True),
-    "reinforce": Algorithm(to_go, policy_gradient_loss),
-    "reinforce-baseline": Algorithm(to_go_less_others, policy_gradient_loss),
+    "reinforce": Algorithm(to_go, policy_gradient_loss, mean=Mean.CONSTANT),
+    "reinforce-baseline": Algorithm(to_go_less_others, policy_gradient_loss, mean=Mean.CONSTANT),
     "reinforce++": Algorithm(to_go, clipped_policy_loss, whiten=True),
-    "rloo": Algorithm(less_others_of_the_prompt, policy_gradient_loss, samples=4),
+    "rloo": Algorithm(less_others_of_the_prompt, policy_gradient_loss, mean=Mean.CONSTANT, samples=4),
     "grpo": _grouped(scaled_in_the_group, clipped_policy_loss),
     "dr-grpo": _grouped(centred_in_the_group, clipped_policy_loss, Mean.CONSTANT),
     "gspo": _grouped(scaled_in_the_group, sequence_policy_loss, clip=3e-4),

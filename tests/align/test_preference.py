@@ -360,8 +360,8 @@ def test_a_checkpoint_of_another_run_is_refused(toy, tmp_path):
 
 
 def test_a_draft_left_by_a_kill_is_in_nobodys_way(toy, tmp_path):
-    (tmp_path / ".draft-000002").mkdir(parents=True)
-    (tmp_path / ".draft-000002" / "weights.safetensors").write_text("torn")
+    (tmp_path / ".draft").mkdir(parents=True)
+    (tmp_path / ".draft" / "weights.safetensors").write_text("torn")
     report = prefer(toy(), SOFT, settings(epochs=2), folder=tmp_path, resume=True)
     assert len(report.history) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-000002"]

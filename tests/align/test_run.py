@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ import torch
 import accord
 import toys
 from accord.align.online import Learner
-from accord.align.run import End, align, latest, load_checkpoint
+from accord.align.run import End, align, load_checkpoint
 from accord.errors import ConfigError, DataError, NumericsError, StoreError
+from accord.lm.checkpoints import latest
 from accord.types import Prompt, Score
 from toys import PROMPTS, ShareOfGood, run_config
 
@@ -73,7 +75,7 @@ def child(toy_folder, folder: Path, save_every=3, kill_at=-1, sleep=0.0) -> subp
 # -- what a run leaves -------------------------------------------------------------------------
 
 
-def test_a_run_leaves_a_line_a_step_and_one_checkpoint(straight):
+def test_a_run_leaves_a_line_a_step_and_its_last_checkpoints(straight):
     result, folder = straight
     assert (result.end, len(result.history)) == (End.STEPS, 6)
     assert same(lines(folder), result.history)
@@ -165,7 +167,7 @@ def test_killed_in_a_step_it_goes_on_to_the_same_bits(straight, toy_folder, toy,
     _, errors = process.communicate(timeout=600)
     assert process.returncode == -signal.SIGKILL, errors
     assert latest(tmp_path).name == "checkpoint-000003"
-    torn = tmp_path / ".draft-000006"  # what a kill while saving leaves; it is no checkpoint
+    torn = tmp_path / ".draft"  # what a kill while saving leaves; it is no checkpoint
     torn.mkdir()
     (torn / "weights.safetensors").write_bytes(b"half")
     (tmp_path / "checkpoint-000001").mkdir()  # and one while an old checkpoint is dropped
@@ -173,6 +175,46 @@ def test_killed_in_a_step_it_goes_on_to_the_same_bits(straight, toy_folder, toy,
     assert same(bits(result), bits(straight[0]))
     assert same(lines(tmp_path), straight[0].history)
     assert not torn.exists()
+
+
+def test_from_a_torn_checkpoint_it_goes_back_to_the_one_before_and_on_to_the_same_bits(
+    straight, toy, tmp_path, caplog
+):
+    with pytest.raises(NumericsError):  # in the fifth step
+        align(toy(), ShareOfGood(nan_at=4), PROMPTS, run_config(), tmp_path, save_every=1)
+    file = tmp_path / "checkpoint-000004" / "optimiser.pt"
+    file.write_bytes(file.read_bytes()[:-100])
+    result = align(toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, resume=True)
+    assert "checkpoint-000004 is torn" in caplog.text
+    assert same(bits(result), bits(straight[0]))
+    assert same(lines(tmp_path), straight[0].history)
+
+
+class FillsTheDisk(ShareOfGood):
+    """From a given call on the kernel lets no file grow beyond a few bytes."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def score_groups(self, groups):
+        if self.calls == self.at:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        return super().score_groups(groups)
+
+
+def test_on_a_full_disk_it_ends_with_an_error_and_goes_on_to_the_same_bits(straight, toy, tmp_path):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(StoreError, match=r"step 4 could not be written .* checkpoint-000003 stands"):
+            align(toy(), FillsTheDisk(3), PROMPTS, run_config(), tmp_path, save_every=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    result = align(toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, resume=True)
+    assert same(bits(result), bits(straight[0]))
+    assert same(lines(tmp_path), straight[0].history)
 
 
 def test_ctrl_c_ends_with_a_checkpoint_that_goes_on_to_the_same_bits(straight, toy_folder, toy, tmp_path):
@@ -243,7 +285,7 @@ def test_a_folder_with_a_run_is_refused_before_the_policy_is_touched(straight, t
 
 
 def test_no_checkpoint_to_load_is_an_error(toy, tmp_path):
-    with pytest.raises(StoreError, match="no checkpoint"):
+    with pytest.raises(StoreError, match="no whole checkpoint"):
         load_checkpoint(tmp_path, Learner(toy(), run_config()), PROMPTS)
 
 

@@ -10,8 +10,9 @@ import torch
 
 import toys
 from accord.align.guard import Action, GuardConfig
-from accord.align.run import End, align, latest
+from accord.align.run import End, align
 from accord.errors import NumericsError
+from accord.lm.checkpoints import latest
 from accord.types import Completion, Prompt, Score
 from toys import PROMPTS, ShareOfGood, run_config
 

@@ -15,9 +15,7 @@ Legend: N completions, B rows, T tokens, D width.
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -26,14 +24,13 @@ from typing import Literal, Protocol
 
 import torch
 from pydantic import Field
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from accord.align.answers import Answer, Group, Reader, logprobs_of
-from accord.align.run import latest
 from accord.config import Config
 from accord.errors import ConfigError, DataError, StoreError
 from accord.judgements import Anchor, Comparison
+from accord.lm import checkpoints
 from accord.lm.best import Best, look_steps
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.fit import fit
@@ -318,12 +315,12 @@ class _State:
             return
         self.fingerprint = _fingerprint(trainer)
         folder.mkdir(parents=True, exist_ok=True)
-        if latest(folder) is not None:
+        if checkpoints.latest(folder) is not None:
             if not resume:
                 raise ConfigError(
                     f"{folder} holds a run already; add --resume to go on with it, or name another"
                 )
-            self._load(latest(folder))  # type: ignore[arg-type]
+            self._load(folder)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -331,40 +328,24 @@ class _State:
         return {n: p.detach() for n, p in self.policy.net.named_parameters() if p.requires_grad}
 
     def save(self) -> None:
-        """Write a checkpoint beside the others, rename it into place, then drop the older ones."""
+        """Write a checkpoint (``lm.checkpoints.write``); the best weights so far are in it."""
         if self.folder is None:
             return
-        older = latest(self.folder)
-        target = self.folder / f"checkpoint-{len(self.history):06d}"
-        draft = self.folder / f".draft-{len(self.history):06d}"
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        save_file(self.tensors, draft / "weights.safetensors")
-        torch.save(
-            {"optimiser": self.optimiser.state_dict(), "best": self.best.state_dict()}, draft / "state.pt"
-        )
-        kept = {"history": self.history, "fingerprint": self.fingerprint}
-        (draft / "state.json").write_text(json.dumps(kept))
-        shutil.rmtree(target, ignore_errors=True)
-        draft.rename(target)
-        if older is not None and older != target:
-            shutil.rmtree(older)
+        moments = {"optimiser": self.optimiser.state_dict(), "best": self.best.state_dict()}
+        state = {"history": self.history, "fingerprint": self.fingerprint}
+        checkpoints.write(self.folder, len(self.history), self.tensors, moments, state)
 
-    def _load(self, path: Path) -> None:
-        kept = json.loads((path / "state.json").read_text())
-        if kept["fingerprint"] != self.fingerprint:
+    def _load(self, folder: Path) -> None:
+        saved = checkpoints.read(folder)
+        if saved.state["fingerprint"] != self.fingerprint:
             raise StoreError(
-                f"{path} was made from another model, or with other settings or data; resume with those of "
-                "the run's record, or start a new run"
+                f"{saved.path} was made from another model, or with other settings or data; resume with "
+                "those of the run's record, or start a new run"
             )
-        saved = load_file(path / "weights.safetensors")
-        with torch.no_grad():
-            for name, tensor in self.tensors.items():
-                tensor.copy_(saved[name])
-        state = torch.load(path / "state.pt", weights_only=True)
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.best.load_state_dict(state["best"])
-        self.history = kept["history"]
+        saved.put_into(self.tensors)
+        self.optimiser.load_state_dict(saved.optimiser["optimiser"])
+        self.best.load_state_dict(saved.optimiser["best"])
+        self.history = saved.state["history"]
 
 
 def _fingerprint(trainer: Trainer) -> str:

@@ -1,15 +1,14 @@
 """A run of alignment: steps, metrics, checkpoints, and the ways it may end.
 
-Checkpoints are atomic (written beside, then renamed) and hold all that a step changes: the training
-weights, the critic, the optimiser, beta, the state of a reward that adapts, and the history. Randomness
-is a function of seed and step, so a run that was killed goes on from its last checkpoint to the same bits.
+Checkpoints (``lm.checkpoints``) hold all that a step changes: the training weights, the critic, what lags
+behind the policy, the optimiser, beta, the state of a reward that adapts, and the history. Randomness is a
+function of seed and step, so a run that was killed goes on from its last checkpoint to the same bits.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,10 +16,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import load_file, save_file
 
 from accord.align.guard import Action, GuardConfig, Verdict, best_step, distrust
 from accord.align.kept import Kept
@@ -29,6 +24,7 @@ from accord.align.online import judge, run_step
 from accord.align.settings import AlignConfig
 from accord.align.signals import signals, watched
 from accord.errors import ConfigError, DataError, StoreError
+from accord.lm import checkpoints
 from accord.lm.critic import OwnCritic
 from accord.lm.heads import ValueHead
 from accord.lm.model import LanguageModel
@@ -107,7 +103,7 @@ def align(
     if save_every < 1:
         raise ConfigError(f"save_every is {save_every}; a checkpoint is written every 1 or more steps")
     folder = Path(folder)
-    if latest(folder) is not None and not resume:
+    if checkpoints.latest(folder) is not None and not resume:
         raise ConfigError(f"{folder} holds a run already; add --resume to go on with it, or name another")
     if critic is None and config.row.critic and config.critic == "own":
         critic = OwnCritic(policy.frozen_copy())
@@ -205,7 +201,7 @@ def _begin(
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "metrics.jsonl"
     history: list[Metrics] = []
-    if resume and latest(folder) is not None:
+    if resume and checkpoints.latest(folder) is not None:
         history = load_checkpoint(folder, learner, prompts, scorer)
     # Steps done after the last checkpoint will be done again; their lines must not stand twice.
     log.write_text("".join(json.dumps(row) + "\n" for row in history))
@@ -215,12 +211,6 @@ def _begin(
 # -- checkpoints -------------------------------------------------------------------------------
 
 
-def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a run's folder."""
-    found = sorted(path for path in folder.glob("checkpoint-*") if path.is_dir())
-    return found[-1] if found else None
-
-
 def save_checkpoint(
     folder: Path,
     learner: Learner,
@@ -228,59 +218,46 @@ def save_checkpoint(
     prompts: Sequence[Prompt],
     scorer: Scorer | None = None,
 ) -> Path:
-    """Write a checkpoint beside the others, rename it into place, then drop the older ones.
+    """Write a checkpoint of the run (``lm.checkpoints.write``).
 
     The state of a ``scorer`` that adapts (:class:`accord.types.Adapts`) is kept with it.
+
+    Raises:
+        StoreError: it could not be written; those before it stand.
     """
-    target = folder / f"checkpoint-{len(history):06d}"
-    draft = folder / f".draft-{len(history):06d}"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    save_file(learner.tensors(), draft / "weights.safetensors")
-    torch.save(learner.optimiser.state_dict(), draft / "optimiser.pt")
     state = {
         "history": list(history),
         "beta": learner.beta.state_dict(),
         "fingerprint": fingerprint(learner, prompts),
         "scorer": scorer.state_dict() if isinstance(scorer, Adapts) else None,
     }
-    (draft / "state.json").write_text(json.dumps(state))
-    older = latest(folder)
-    shutil.rmtree(target, ignore_errors=True)
-    draft.rename(target)
-    if older is not None and older != target:
-        shutil.rmtree(older)
-    return target
+    return checkpoints.write(folder, len(history), learner.tensors(), learner.optimiser.state_dict(), state)
 
 
 def load_checkpoint(
     folder: Path, learner: Learner, prompts: Sequence[Prompt], scorer: Scorer | None = None
 ) -> list[Metrics]:
-    """Put the newest checkpoint into ``learner`` and a ``scorer`` that adapts; returns the history up to it.
+    """Put the newest whole checkpoint into ``learner`` and a ``scorer`` that adapts; the history up to it.
 
     Raises:
         StoreError: there is none, or it is of another model, other settings or prompts.
     """
-    path = latest(folder)
-    if path is None:
-        raise StoreError(f"{folder} has no checkpoint to resume from")
-    state: dict[str, Any] = json.loads((path / "state.json").read_text())
-    if state["fingerprint"] != fingerprint(learner, prompts):
+    saved = checkpoints.read(folder)
+    if saved.state["fingerprint"] != fingerprint(learner, prompts):
         raise StoreError(
-            f"{path} was made from another model, or with other settings or prompts; resume with those of "
-            "the run's record, or start a new run"
+            f"{saved.path} was made from another model, or with other settings or prompts; resume with those "
+            "of the run's record, or start a new run"
         )
     if isinstance(scorer, Adapts):
-        if state.get("scorer") is None:
-            raise StoreError(f"{path} was made with a reward that keeps no state; resume with that reward")
-        scorer.load_state_dict(state["scorer"])
-    saved = load_file(path / "weights.safetensors")
-    with torch.no_grad():
-        for name, tensor in learner.tensors().items():
-            tensor.copy_(saved[name])
-    learner.optimiser.load_state_dict(torch.load(path / "optimiser.pt", weights_only=True))
-    learner.beta.load_state_dict(state["beta"])
-    return state["history"]
+        if saved.state.get("scorer") is None:
+            raise StoreError(
+                f"{saved.path} was made with a reward that keeps no state; resume with that reward"
+            )
+        scorer.load_state_dict(saved.state["scorer"])
+    saved.put_into(learner.tensors())
+    learner.optimiser.load_state_dict(saved.optimiser)
+    learner.beta.load_state_dict(saved.state["beta"])
+    return saved.state["history"]
 
 
 def fingerprint(learner: Learner, prompts: Sequence[Prompt]) -> str:

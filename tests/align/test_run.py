@@ -83,6 +83,7 @@ def test_a_run_leaves_a_line_a_step_and_its_last_checkpoints(straight):
     assert sorted(path.name for path in folder.iterdir()) == [
         "checkpoint-000006",
         "metrics.jsonl",
+        "samples.jsonl",
         "verdicts.jsonl",
     ]
     assert result.history[-1]["beta"] != result.history[0]["beta"]  # the adaptive one has moved

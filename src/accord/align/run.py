@@ -21,6 +21,7 @@ from accord.align.guard import Action, GuardConfig, Verdict, best_step, distrust
 from accord.align.kept import Kept
 from accord.align.learner import Learner
 from accord.align.online import judge, run_step
+from accord.align.samples import cut_samples, record_samples
 from accord.align.settings import AlignConfig
 from accord.align.signals import signals, watched
 from accord.errors import ConfigError, DataError, StoreError
@@ -84,7 +85,7 @@ def align(
     save_every: int = 10,
     progress: Callable[[Metrics], None] = lambda _: None,
 ) -> AlignResult:
-    """Train ``policy`` in place against ``scorer``; metrics.jsonl and checkpoints go to ``folder``.
+    """Train ``policy`` in place against ``scorer``; figures, samples and checkpoints go to ``folder``.
 
     Ctrl-C ends the run after the step under way, with a checkpoint. ``watch`` names scorers that
     are logged beside the reward and never optimised. ``guard`` says what is watched for, and whether its
@@ -129,7 +130,8 @@ def align(
                 metrics |= watched(name, scores, judge(watcher, rollouts))
             history.append(metrics)
             verdict = run.judge(history, rollouts, scores)
-            log.write(json.dumps(metrics) + "\n")
+            record_samples(folder, step + 1, rollouts, scores)
+            log.write(json.dumps(metrics) + "\n")  # last: a step whose figures are here has all its files
             log.flush()
             progress(metrics)
             end = _END.get(verdict.action, End.STEPS)
@@ -205,6 +207,7 @@ def _begin(
         history = load_checkpoint(folder, learner, prompts, scorer)
     # Steps done after the last checkpoint will be done again; their lines must not stand twice.
     log.write_text("".join(json.dumps(row) + "\n" for row in history))
+    cut_samples(folder, len(history))
     return history
 
 

@@ -39,30 +39,35 @@ def rankings(prompts: int) -> list[tuple[list[int], list[list[int]]]]:
     return [(draw(PROMPT_TOKENS), draw(COMPLETIONS, COMPLETION_TOKENS)) for _ in range(prompts)]
 
 
-def arguments() -> argparse.Namespace:
-    """Size, steps, threads and rows of one side's run."""
+def arguments(**more: int) -> argparse.Namespace:
+    """Size, steps, threads and rows of one side's run, and ``more`` options with their defaults."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", choices=list(SIZES), default="small")
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rows", type=int, default=32)
+    for name, default in more.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     return given
 
 
-def report(marks: list[tuple[float, float]], warmup: int) -> None:
-    """Print a side's figures as one JSON line; ``marks`` are the times around every step."""
+def report(marks: list[tuple[float, float]], warmup: int, before: tuple[float, float] = (0.0, 0.0)) -> None:
+    """Print a side's figures as one JSON line; ``marks`` are the times around every step.
+
+    ``before`` was spent before the first step for all of them: seconds a step, on clock and processor.
+    """
     steps = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(marks)][warmup:]
-    median = statistics.median(seconds for seconds, _ in steps)
+    median = statistics.median(seconds for seconds, _ in steps) + before[0]
     print(
         json.dumps(
             {
                 "seconds_per_step": median,
                 "prompts_per_second": PROMPTS_A_STEP / median,
-                "cpu_seconds_per_step": statistics.median(cpu for _, cpu in steps),
+                "cpu_seconds_per_step": statistics.median(cpu for _, cpu in steps) + before[1],
                 "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             }
         )

@@ -128,3 +128,19 @@ def test_a_fresh_value_head_says_zero_and_reads_any_dtype():
     value = head(torch.ones(1, 4, dtype=torch.bfloat16))
     assert value.dtype is torch.float32
     assert value.tolist() == [10.5]
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_log_probs_alone_are_the_same_bits_with_the_same_gradient(load, kind):
+    model = load(kind)
+    batch = TokenBatch.of([[9, 10, 11], [12]], [[20, 21], [22, 23, 24]], model.pad_id)
+    found = []
+    for entropy in (True, False):
+        scores = score_tokens(model, batch, entropy=entropy)
+        found.append(
+            (scores, torch.autograd.grad(scores.logprobs.sum(), model.net.get_output_embeddings().weight))
+        )
+    assert torch.equal(found[0][0].logprobs, found[1][0].logprobs)
+    assert torch.equal(found[0][1][0], found[1][1][0])
+    assert found[0][0].entropy[1].min() > 0
+    assert not found[1][0].entropy.any()

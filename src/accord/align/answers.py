@@ -104,7 +104,7 @@ def logprobs_of(policy: LanguageModel, answers: Sequence[Answer]) -> tuple[Tenso
     batch = TokenBatch.of(
         [a.ids[: a.start] for a in answers], [a.ids[a.start :] for a in answers], policy.pad_id
     ).to(policy.device)
-    return score_tokens(policy, batch).logprobs.sum(1), batch.lens_B
+    return score_tokens(policy, batch, entropy=False).logprobs.sum(1), batch.lens_B
 
 
 @torch.no_grad()

@@ -39,7 +39,9 @@ def log_softmax(logits_NV: Tensor, temperature: float, kept_NV: Tensor | None = 
 
     Where only the tokens ``kept_NV`` may be chosen, they share all the mass and the others have -inf.
     """
-    logits_NV = logits_NV.float() / temperature
+    logits_NV = logits_NV.float()
+    if temperature != 1:  # a copy less where it changes no bit
+        logits_NV = logits_NV / temperature
     return torch.log_softmax(logits_NV if kept_NV is None else logits_NV.where(kept_NV, -torch.inf), dim=-1)
 
 
@@ -51,13 +53,15 @@ def score_hidden(
     *,
     reference: LanguageModel | None = None,
     ref_hidden_BTD: Tensor | None = None,
+    entropy: bool = True,
     chunk_elements: int = CHUNK_ELEMENTS,
 ) -> TokenScores:
     """Score a batch from its states; with reference states, its log-probs and the exact KL too.
 
     log p(y_t) = z_{y_t} / tau - logsumexp(z / tau);  H = -sum p log p;
     KL(p || q) = sum_v p(v) (log p(v) - log q(v)) >= 0, the sum over the whole vocabulary. Where the batch
-    keeps what each token was chosen among, p and q are taken over those: both leave out the rest.
+    keeps what each token was chosen among, p and q are taken over those: both leave out the rest. Without
+    ``entropy`` it stays zero, which saves passes over the vocabulary.
 
     Raises:
         ConfigError: temperature is not positive.
@@ -77,6 +81,9 @@ def score_hidden(
         logits_cV = model.logits(hidden_cD)
         kept_cV = None if kept_cW is None else unpack(kept_cW, logits_cV.shape[1])
         logp_cV = log_softmax(logits_cV, temperature, kept_cV)
+        if not entropy and ref_cD is None:
+            chosen_c = logp_cV.gather(1, ids_c[:, None])[:, 0]
+            return chosen_c, torch.zeros_like(chosen_c)
         p_cV = logp_cV.exp()
         if kept_cV is not None:
             logp_cV = logp_cV.where(kept_cV, 0.0)  # p log p is 0 where p is, and so is its gradient
@@ -106,10 +113,15 @@ def score_hidden(
 
 
 def score_tokens(
-    model: LanguageModel, batch: TokenBatch, temperature: float = 1.0, *, pad_side: str = "right"
+    model: LanguageModel,
+    batch: TokenBatch,
+    temperature: float = 1.0,
+    *,
+    pad_side: str = "right",
+    entropy: bool = True,
 ) -> TokenScores:
     """Score a batch's completions under ``model``: trunk and head in one call."""
-    return score_hidden(model, model.hidden(batch, pad_side), batch, temperature)
+    return score_hidden(model, model.hidden(batch, pad_side), batch, temperature, entropy=entropy)
 
 
 @torch.no_grad()

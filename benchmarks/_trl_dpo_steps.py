@@ -1,0 +1,69 @@
+"""The peer's half of dpo_vs_trl.py: TRL 1.12's DPOTrainer, run by .venv-trl's python.
+
+Set in its favour where a setting costs time and changes nothing here: no gradient checkpointing, no saving,
+no logging, no tracking; texts are tokenised before the clock starts. The pairs of a prompt stand beside each
+other in a step, as many as accord's step has.
+"""
+
+import itertools
+import os
+import tempfile
+
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+
+from datasets import Dataset
+from transformers import LlamaForCausalLM
+from trl import DPOConfig, DPOTrainer
+
+from _ppo_sizes import OUTSIDE, llama, tokenizer
+from _reward_sizes import LEARNING_RATE, PROMPTS_A_STEP, SIZES, arguments, rankings, report
+from _trl_clock import Clock
+
+
+def words(ids):
+    """Token ids as the text that the tokenizer reads them from."""
+    return " ".join(f"w{i}" for i in ids)
+
+
+def main():
+    given = arguments(completions=4)
+    orders = list(itertools.combinations(range(given.completions), 2))
+    steps, pairs = given.warmup + given.steps, PROMPTS_A_STEP * len(orders)
+    small = min(pairs, given.rows // 2)
+    rows = [
+        {"prompt": words(prompt), "chosen": " " + words(ranked[i]), "rejected": " " + words(ranked[j])}
+        for prompt, ranked in rankings(steps * PROMPTS_A_STEP)
+        for i, j in orders
+    ]
+    settings = llama(vocab_size=OUTSIDE + 1, pad_token_id=OUTSIDE, eos_token_id=OUTSIDE, **SIZES[given.size])
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        DPOTrainer(
+            model=LlamaForCausalLM(settings),
+            ref_model=LlamaForCausalLM(settings),
+            args=DPOConfig(
+                output_dir=folder,
+                num_train_epochs=1,
+                per_device_train_batch_size=small,
+                gradient_accumulation_steps=pairs // small,
+                learning_rate=LEARNING_RATE,
+                beta=0.1,
+                max_length=256,
+                bf16=False,
+                gradient_checkpointing=False,
+                use_cpu=True,
+                report_to=[],
+                save_strategy="no",
+                logging_strategy="no",
+                disable_tqdm=True,
+            ),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer(),
+            callbacks=[clock],
+        ).train()
+    assert len(clock.marks) == steps + 1
+    report(clock.marks, given.warmup)
+
+
+if __name__ == "__main__":
+    main()

@@ -153,7 +153,7 @@ def accord_scores(
     clock, cpu = time.perf_counter(), time.process_time()
     classifier = load(base, given)
     own = {"holdout": 0.05, "batch_prompts": 16, **getattr(given, "accord_settings", {})}
-    config = RewardConfig(**_settings(base, given), **own)
+    config = RewardConfig(**{**_settings(base, given), **own})
     steps = max(1, len(learn) // (16 * 10))
 
     def progress(row: dict[str, float]) -> None:

@@ -64,6 +64,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny sizes; the figures mean nothing")
     given = parser.parse_args(argv)
     given.limit, given.folds, given.trl_folds, given.seed, given.decoder_steps = None, 5, 0, 0, 400
+    given.accord_epochs = None
     if given.quick:
         vars(given).update(QUICK)
     return given

@@ -50,6 +50,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     cache = Path(tempfile.gettempdir()) / "accord-real-feedback"
     parser.add_argument("--cache", type=Path, default=cache, help="what is kept")
     parser.add_argument("--sets", default=SETS, help="each as NAME:FOLDS:FOLDS OF TRL, of five")
+    parser.add_argument("--accord-epochs", type=int, help="accord's alone, in place of the set's own")
     parser.add_argument("--no-trl", action="store_true")
     parser.add_argument("--extract-pairs", type=int, default=2000, help="of hh-rlhf's train extract")
     parser.add_argument("--threads", type=int, default=1)
@@ -92,6 +93,8 @@ def score(judged: Judgements, base: Base, given: argparse.Namespace) -> Tested:
     # hh-rlhf and Tulu keep the batches, and so the keys, of real_feedback.py
     plain = judged.learn is not None or judged.name == "Tulu"
     own.accord_settings = {} if plain else {"batch_prompts": judged.batch_prompts}
+    if given.accord_epochs:
+        own.accord_settings["epochs"] = given.accord_epochs
     found = Tested()
     for number, (learn, at) in enumerate(splits(judged, given.folds)):
         test = [judged.pairs.comparisons[i] for i in at]
@@ -122,7 +125,7 @@ def _peer(
     return remembered(own.cache, name, made_from, lambda: trl_scores(base, learn, test, own))
 
 
-def report(judged: Judgements, found: Tested) -> dict[str, Any]:
+def report(judged: Judgements, found: Tested, accord_epochs: int | None = None) -> dict[str, Any]:
     """The study of accord's model, and TRL's figures on the pairs it scored, beside accord's on the same.
 
     Without texts: the surest mistakes are read in `accord study`, and the data are not ours to print.
@@ -140,7 +143,8 @@ def report(judged: Judgements, found: Tested) -> dict[str, Any]:
     rankings = judged.rankings if judged.whole else ()
     whole = study(held, rankings=rankings, style_P=style_P)
     out = {
-        "apart": judged.apart, "folds": len(found.tested), "epochs": judged.epochs,
+        "apart": judged.apart, "folds": len(found.tested),
+        "epochs": {"accord": accord_epochs or judged.epochs, "trl": judged.epochs},
         "max_length": judged.max_length, "trained_on": len(found.learned[0]), "study": figures(whole),
         "cpu_seconds": {side: round(value, 1) for side, value in found.cpu_seconds.items()},
     }  # fmt: skip
@@ -180,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         (judged,) = load(given.data, [name], given.limit, given.extract_pairs)
         given.folds, given.trl_folds = int(folds), 0 if given.no_trl else int(trl_folds)
         say(f"{judged.name}: the report")
-        result[judged.name] = report(judged, score(judged, base, given))
+        result[judged.name] = report(judged, score(judged, base, given), given.accord_epochs)
     print(json.dumps(result, allow_nan=False))
 
 

@@ -11,16 +11,15 @@ Shapes: E heads, N completions, P pairs, D width of the last layer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
-from accord.errors import ConfigError, DataError, ModelError, NumericsError
+from accord.errors import ConfigError, DataError, NumericsError
 from accord.judgements import Comparison
+from accord.reward.beside import Beside
 from accord.reward.ensemble import CAUTION, Rule, as_scores
 from accord.reward.laplace import best_precision, design_of, head_weights, layer
 from accord.reward.model import RewardModel
@@ -28,7 +27,7 @@ from accord.stats.logistic import fit, votes
 from accord.types import Completion, Group, Prompt, Score
 
 Array = NDArray[np.float64]
-SETTINGS, TENSORS = "accord_heads.json", "heads.safetensors"
+FILES = Beside("accord_heads.json", "heads.safetensors", "heads")
 
 
 class Heads:
@@ -101,10 +100,8 @@ class Heads:
 
     def save(self, path: str | Path) -> None:
         """Write the trunk as a reward model's folder with the heads beside it."""
-        self.model.save(path)
-        save_file({"weight": self.weight_ED, "centre": self.centre_D}, Path(path) / TENSORS)
-        settings = {"rule": self.rule.value, "caution": self.caution}
-        (Path(path) / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+        tensors = {"weight": self.weight_ED, "centre": self.centre_D}
+        FILES.save(path, self.model, tensors, {"rule": self.rule.value, "caution": self.caution})
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None) -> Heads:
@@ -113,8 +110,5 @@ class Heads:
         Raises:
             ModelError: ``path`` holds no heads, or no reward model.
         """
-        if not (Path(path) / SETTINGS).exists():
-            raise ModelError(f"{path} holds no heads: there is no {SETTINGS}; it may be a plain reward model")
-        settings, held = json.loads((Path(path) / SETTINGS).read_text()), load_file(Path(path) / TENSORS)
-        rule, caution = Rule(settings["rule"]), settings["caution"]
-        return cls(RewardModel.load(path, device), held["weight"], held["centre"], rule, caution)
+        model, held, settings = FILES.load(path, device)
+        return cls(model, held["weight"], held["centre"], Rule(settings["rule"]), settings["caution"])

@@ -17,25 +17,24 @@ Shapes: P pairs, N completions, D width of the last layer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 from scipy import optimize, special
 
-from accord.errors import ConfigError, DataError, ModelError
+from accord.errors import ConfigError, DataError
 from accord.judgements import Comparison
 from accord.lm.features import features, last_linear
+from accord.reward.beside import Beside
 from accord.reward.model import RewardModel
 from accord.stats.calibration import log_loss
 from accord.types import Completion, Group, Prompt, Score
 
 Array = NDArray[np.float64]
-SETTINGS, TENSORS = "accord_laplace.json", "laplace.safetensors"
+FILES = Beside("accord_laplace.json", "laplace.safetensors", "Laplace posterior")
 PRECISIONS = (1e-6, 1e6)
 """Bounds of a chosen tau, times the mean curvature of the data."""
 
@@ -137,10 +136,8 @@ class LaplaceReward:
 
     def save(self, path: str | Path) -> None:
         """Write the reward model's folder with the posterior beside it."""
-        self.model.save(path)
-        save_file({"cov": self.cov_DD, "centre": self.centre_D}, Path(path) / TENSORS)
-        settings = {"precision": self.precision, "caution": self.caution}
-        (Path(path) / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+        tensors = {"cov": self.cov_DD, "centre": self.centre_D}
+        FILES.save(path, self.model, tensors, {"precision": self.precision, "caution": self.caution})
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None) -> LaplaceReward:
@@ -149,12 +146,8 @@ class LaplaceReward:
         Raises:
             ModelError: ``path`` holds no posterior, or no reward model.
         """
-        if not (Path(path) / SETTINGS).exists():
-            raise ModelError(
-                f"{path} holds no Laplace posterior: there is no {SETTINGS}; it may be a plain reward model"
-            )
-        settings, tensors = json.loads((Path(path) / SETTINGS).read_text()), load_file(Path(path) / TENSORS)
-        return cls(RewardModel.load(path, device), tensors["cov"], tensors["centre"], **settings)
+        model, tensors, settings = FILES.load(path, device)
+        return cls(model, tensors["cov"], tensors["centre"], **settings)
 
 
 # -- the regression ----------------------------------------------------------------------------

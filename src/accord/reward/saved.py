@@ -21,9 +21,9 @@ def load_reward(path: str | Path, device: str | None = None) -> Reward:
     """
     if (Path(path) / ensemble.SETTINGS).exists():
         return Ensemble.load(path, device)
-    if (Path(path) / heads.SETTINGS).exists():
+    if heads.FILES.lies_in(path):
         return Heads.load(path, device)
-    if (Path(path) / laplace.SETTINGS).exists():
+    if laplace.FILES.lies_in(path):
         return LaplaceReward.load(path, device)
     return RewardModel.load(path, device)
 

@@ -46,11 +46,11 @@ class Study:
     """How much of everything."""
 
     seeds: int = 5
-    prompts: int = 16
+    prompts: int = 12
     """Hold-out prompts of the pool for best of n."""
     samples: int = 512
     """Of each."""
-    steps: int = 20
+    steps: int = 16
     """Of PPO."""
     rollouts: int = 32
     """A step."""

@@ -5,8 +5,9 @@ import torch
 
 from accord.errors import ConfigError
 from accord.lm import score
+from accord.lm.divergence import completion_kl
 from accord.lm.heads import ValueHead
-from accord.lm.score import completion_kl, score_hidden, score_tokens
+from accord.lm.score import score_hidden, score_tokens
 from accord.lm.tokens import TokenBatch
 
 BATCH = TokenBatch.of([[10, 11, 12], [20], [30, 31]], [[40, 41], [42, 43, 44, 45, 0], [46]], 0)

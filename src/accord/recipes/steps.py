@@ -22,11 +22,11 @@ from accord.evaluate.compare import EvaluateConfig
 from accord.evaluate.compare import evaluate as compare
 from accord.evaluate.record import KL, Evaluation
 from accord.lm.classifier import Reads, SequenceClassifier
+from accord.lm.divergence import completion_kl
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.invariants import check_policy, require
 from accord.lm.model import LanguageModel
 from accord.lm.render import Template
-from accord.lm.score import completion_kl
 from accord.recipes.anchors import anchors_of
 from accord.recipes.composition import SUFFIX, read_composition
 from accord.recipes.critic import critic_of

@@ -8,7 +8,8 @@ left out, so that a slow spell of the machine falls on both. S is the random Lla
 nothing to share. TRL reads every pair by policy and reference at each step: a ranking of four passes each
 twelve times. Here it passes each four times, the reference before the first step; that time is counted.
 
-The last line is one JSON object: ratio_median and memory_ratio are of rankings, pair_* of single pairs.
+The last line is one JSON object: ratio_median and memory_ratio are of rankings, pair_* of single pairs;
+cpu_ratio is TRL's processor time over accord's, which other work on the machine touches less.
 --quick runs it all at sizes that prove nothing but that it runs; --no-peer leaves TRL out.
 """
 
@@ -40,6 +41,10 @@ def speed(completions: int, given: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"accord": summary(accord), "trl": summary(trl)}
     ratios = [a["prompts_per_second"] / b["prompts_per_second"] for a, b in zip(accord, trl, strict=False)]
     if ratios:
+        spent = [
+            b["cpu_seconds_per_step"] / a["cpu_seconds_per_step"] for a, b in zip(accord, trl, strict=True)
+        ]
+        found["cpu"] = statistics.median(spent)
         found |= {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
         found["memory"] = found["accord"]["peak_rss_mb"] / found["trl"]["peak_rss_mb"]
     return found
@@ -69,7 +74,7 @@ def main() -> None:
     for found, start in ((sides["rankings"], ""), (sides["single_pairs"], "pair_")):
         if "median" in found:
             result |= {f"{start}ratio_{name}": found[name] for name in ("median", "min", "max")}
-            result[f"{start}memory_ratio"] = found["memory"]
+            result |= {f"{start}cpu_ratio": found["cpu"], f"{start}memory_ratio": found["memory"]}
     result |= {name: getattr(given, name) for name in ("pairs", "steps", "threads", "rows")}
     print(json.dumps(result | sides))
 

@@ -218,18 +218,26 @@ def test_kto_learns_from_thumbs_alone(toy):
     assert report.judgements_train == 4
 
 
-def test_a_completion_passes_the_policy_once_a_step(toy, monkeypatch):
-    """Three completions in three pairs: three rows for the reference, three a step."""
-    policy, rows = toy(), []
-    hidden = policy.hidden
-
-    def counted(batch, *args, **options):
-        rows.append(len(batch))
-        return hidden(batch, *args, **options)
-
-    monkeypatch.setattr(policy, "hidden", counted)
+def test_a_step_reads_each_completion_once_and_their_prompt_once(toy):
+    """Three completions in three pairs: 2, 3 and 4 tokens, of which the last predicts nothing, behind 2."""
+    policy, tokens_read = toy(), []
+    policy.net.get_input_embeddings().register_forward_hook(lambda _, x, y: tokens_read.append(x[0].numel()))
     prefer(policy, WORLD[:3], settings(epochs=2))
-    assert rows == [3, 3, 3]
+    both_ways = [3 * (2 + 4), 2 + 1 + 2 + 3]  # what is checked before it is trusted
+    assert tokens_read == [*both_ways, 8, 8, 8]  # the reference, and two steps
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "t5"])
+def test_packed_or_not_the_same_is_learned(toy, monkeypatch, kind):
+    found = []
+    for pack in (True, False):
+        if not pack:
+            monkeypatch.setattr("accord.align.offline.may_pack", lambda *_: False)
+        policy = toy(kind)
+        report = prefer(policy, WORLD, settings(epochs=4, batch_prompts=2))
+        found.append(([row["loss"] for row in report.history], logprobs(policy).detach()))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-4)
+    assert_close(found[0][1], found[1][1], atol=5e-3, rtol=0)
 
 
 def test_micro_batches_change_nothing(toy):

@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from accord.lm.classifier import Encoded, SequenceClassifier
-from accord.lm.packed import packed_logits, packing_agrees, worth_packing
+from accord.lm.model import LanguageModel
+from accord.lm.packed import (
+    packed_logits,
+    packed_logprobs,
+    packing_agrees,
+    packing_agrees_on_answers,
+    worth_packing,
+    worth_packing_answers,
+)
+from accord.lm.score import score_tokens
+from accord.lm.tokens import TokenBatch
 from accord.types import Prompt
 
 PROMPTS = [
@@ -95,3 +105,51 @@ def test_only_what_is_cheaper_and_possible_is_packed(ready):
     assert not worth_packing(windowed, texts)
     classifier.net.config._attn_implementation = "eager"  # which takes another kind of mask
     assert not worth_packing(classifier, groups)
+
+
+# -- a language model's completions ------------------------------------------------------------
+
+ASKED = [
+    ([9, 10, 11, 12, 13, 14], [[20, 21, 22], [23], [20, 21, 22], [24] * 9]),
+    ([15, 16], [[25, 26], [27, 28, 29, 30]]),
+]
+"""Prompts and completions of one token and more, one said twice."""
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "gpt2", "gemma", "phi"])
+def test_log_probs_and_gradients_are_those_of_the_completions_alone(folder, kind):
+    model = LanguageModel.load(folder(kind))
+    assert worth_packing_answers(model, ASKED)
+    assert packing_agrees_on_answers(model, ASKED)
+    packed, lengths = packed_logprobs(model, ASKED)
+    rows = [TokenBatch.of([prompt], [ids], model.pad_id) for prompt, texts in ASKED for ids in texts]
+    alone = torch.cat([score_tokens(model, row).logprobs.sum(1) for row in rows])
+    torch.testing.assert_close(packed, alone, atol=5e-5, rtol=0)
+    assert lengths.tolist() == [3, 1, 3, 9, 2, 4]
+    weights = torch.randn(6, generator=torch.Generator().manual_seed(0))
+    model.net.requires_grad_(True)
+    again = torch.cat([score_tokens(model, row).logprobs.sum(1) for row in rows])
+    grads = [
+        torch.autograd.grad((weights * found).sum(), list(model.net.parameters()), allow_unused=True)
+        for found in (packed_logprobs(model, ASKED)[0], again)
+    ]
+    for one, other in zip(*grads, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+def test_completions_are_not_packed_where_they_cannot_be(folder):
+    assert not worth_packing_answers(LanguageModel.load(folder("t5")), ASKED)
+    assert not worth_packing_answers(LanguageModel.load(folder("gemma2")), ASKED)  # a window of 8
+    llama = LanguageModel.load(folder("llama"))
+    assert not worth_packing_answers(llama, [([1], [[2, 3, 4]])])
+    llama.net.config._attn_implementation = "eager"
+    assert not worth_packing_answers(llama, ASKED)
+
+
+def test_a_model_that_reads_packed_rows_wrongly_is_found_out(folder, monkeypatch):
+    model = LanguageModel.load(folder("llama"))
+    trunk = model.trunk
+    monkeypatch.setattr(model, "trunk", lambda **inputs: trunk(**inputs | {"position_ids": None}))
+    assert not packing_agrees_on_answers(model, ASKED)

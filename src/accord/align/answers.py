@@ -18,6 +18,7 @@ from torch import Tensor
 from accord.errors import DataError
 from accord.lm.grouped import PromptGroup
 from accord.lm.model import Kind, LanguageModel
+from accord.lm.packed import Asked, packed_logprobs, packing_agrees_on_answers, worth_packing_answers
 from accord.lm.render import completion_ids, completion_text, prompt_ids
 from accord.lm.score import score_tokens
 from accord.lm.tokens import TokenBatch
@@ -105,6 +106,36 @@ def logprobs_of(policy: LanguageModel, answers: Sequence[Answer]) -> tuple[Tenso
         [a.ids[: a.start] for a in answers], [a.ids[a.start :] for a in answers], policy.pad_id
     ).to(policy.device)
     return score_tokens(policy, batch, entropy=False).logprobs.sum(1), batch.lens_B
+
+
+def logprobs_of_groups(
+    policy: LanguageModel, groups: Sequence[Group], pack: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The same of the groups' completions, in order; ``pack``: a prompt is read once, where that pays."""
+    if pack and (asked := _asked(groups)) is not None and worth_packing_answers(policy, asked):
+        return packed_logprobs(policy, asked)
+    return logprobs_of(policy, [answer for group in groups for answer in group.inputs])
+
+
+def may_pack(policy: LanguageModel, groups: Sequence[Group]) -> bool:
+    """Whether packing pays on these groups and gives what the plain way gives."""
+    asked = _asked(groups)
+    return (
+        asked is not None
+        and worth_packing_answers(policy, asked)
+        and packing_agrees_on_answers(policy, asked)
+    )
+
+
+def _asked(groups: Sequence[Group]) -> list[Asked] | None:
+    """Prompts with their completions; ``None`` where one was cut differently before two completions."""
+    asked: list[Asked] = []
+    for group in groups:
+        prompts = {answer.ids[: answer.start] for answer in group.inputs}
+        if len(prompts) > 1:
+            return None
+        asked.append((prompts.pop(), [answer.ids[answer.start :] for answer in group.inputs]))
+    return asked
 
 
 @torch.no_grad()

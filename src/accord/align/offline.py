@@ -26,7 +26,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from accord.align.answers import Answer, Group, Reader, logprobs_of
+from accord.align.answers import Answer, Group, Reader, logprobs_of_groups, may_pack
 from accord.config import Config
 from accord.errors import ConfigError, DataError, StoreError
 from accord.judgements import Anchor, Comparison
@@ -154,6 +154,8 @@ class Trainer:
     reference: LanguageModel | None = None
     """What the KL is measured to, where all weights train and it is not where this training starts."""
     engine: Engine | None = field(init=False, default=None)
+    pack: bool = field(init=False, default=False)
+    """Whether a prompt passes the policy once with all its completions."""
 
     def __post_init__(self) -> None:
         policy, config = self.policy, self.config
@@ -166,6 +168,8 @@ class Trainer:
             policy.add_lora(config.lora_rank, seed=config.seed)
         elif not config.lora_rank:
             policy.net.requires_grad_(True)
+        first = self.data.groups[: config.batch_prompts]
+        self.pack = may_pack(policy, first)
         if self.data.held and config.kl_prompts:
             sampling = SamplingConfig(max_new_tokens=config.max_new_tokens, seed=config.seed)
             self.engine = Engine(policy, sampling)
@@ -208,7 +212,7 @@ class Trainer:
                 yield batch
 
         def loss(micro: tuple[list[Group], int]) -> tuple[Tensor, dict[str, Tensor]]:
-            return objective.loss(*logprobs_of(self.policy, answers_of(micro[0])), micro[0])
+            return objective.loss(*logprobs_of_groups(self.policy, micro[0], self.pack), micro[0])
 
         if state.best.waited < config.evaluations:
             loop = fit(begun(), loss, state.optimiser, schedule=lambda step: rate(done + step))
@@ -228,6 +232,21 @@ class Trainer:
         return state.history
 
     @torch.no_grad()
+    def measured(self) -> Tensor:
+        """(N,) log-probs on the CPU of all groups' completions, in order, by the policy as it is."""
+        groups, rows = self.data.groups, self.config.micro_rows
+        at = {id(group): number for number, group in enumerate(groups)}
+        found: list[Tensor] = [torch.zeros(0)] * len(groups)
+        (whole,) = batches(groups, prompts=len(groups), rows=rows, epochs=1, seed=self.config.seed)
+        for micro, _ in whole:
+            logprobs_N, _ = logprobs_of_groups(self.policy, micro, self.pack)
+            for group, part in zip(
+                micro, logprobs_N.cpu().split([len(g.inputs) for g in micro]), strict=True
+            ):
+                found[at[id(group)]] = part
+        return torch.cat(found)
+
+    @torch.no_grad()
     def held_out(self, objective: Objective) -> Metrics:
         """The loss and its figures over all held-out prompts."""
         groups, config = self.data.held, self.config
@@ -235,7 +254,7 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         (whole,) = batches(groups, prompts=len(groups), rows=config.micro_rows, epochs=1, seed=config.seed)
         for micro, _ in whole:
-            value, metrics = objective.loss(*logprobs_of(self.policy, answers_of(micro)), micro)
+            value, metrics = objective.loss(*logprobs_of_groups(self.policy, micro, self.pack), micro)
             for key, number in {**metrics, "loss": value}.items():
                 sums[key] = sums[key] + number if key in sums else number
         return _figures(objective, {key: float(number) for key, number in sums.items()})

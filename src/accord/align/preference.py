@@ -212,7 +212,7 @@ class Reference:
         policy, groups, rows = trainer.policy, trainer.data.groups, trainer.config.micro_rows
         strangers: dict[str, tuple[Answer, float]] = {}
         with policy.adapters_off():
-            found = measured(policy, answers_of(groups), rows)
+            found = trainer.measured()
             if isinstance(trainer.config, PreferenceConfig) and trainer.config.algorithm == "kto":
                 others = _strangers(policy, groups, trainer.config)
                 theirs = measured(policy, others, rows).tolist()

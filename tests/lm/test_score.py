@@ -5,7 +5,6 @@ import torch
 
 from accord.errors import ConfigError
 from accord.lm import score
-from accord.lm.divergence import completion_kl
 from accord.lm.heads import ValueHead
 from accord.lm.score import score_hidden, score_tokens
 from accord.lm.tokens import TokenBatch
@@ -103,21 +102,6 @@ def test_bfloat16_is_summed_in_float32(load):
     assert got.logprobs.dtype is torch.float32
     torch.testing.assert_close(got.logprobs.double(), expected[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(got.entropy.double(), expected[1], atol=1e-5, rtol=0)
-
-
-def test_completion_kl_by_the_textbook_and_across_batches(pair):
-    lm, reference = pair
-    prompts = [[10, 11, 12], [20], [30, 31]]
-    completions = [[40, 41], [42, 43, 44, 45, 0], [46]]
-    hidden, ref_hidden = states(lm, reference)
-    with torch.no_grad():
-        logp, _, ref, kl = naive(lm, hidden, 0.7, reference, ref_hidden)
-    expected = (float(kl.sum()) / 3, float((logp - ref).sum()) / 3, float(kl.sum()) / 8)
-    assert completion_kl(lm, reference, prompts, completions, 0.7) == pytest.approx(expected, abs=1e-5)
-    assert completion_kl(lm, reference, prompts, completions, 0.7, rows=1) == pytest.approx(
-        expected, abs=1e-5
-    )
-    assert completion_kl(lm, lm.frozen_copy(), prompts, completions) == (0.0, 0.0, 0.0)
 
 
 def test_a_fresh_value_head_says_zero_and_reads_any_dtype():

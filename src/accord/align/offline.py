@@ -32,13 +32,12 @@ from accord.errors import ConfigError, DataError, StoreError
 from accord.judgements import Anchor, Comparison
 from accord.lm import checkpoints
 from accord.lm.best import Best, look_steps
+from accord.lm.divergence import completion_kl
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.fit import fit
 from accord.lm.grouped import Lost, OverLong, batches, gather, split_by_prompt
 from accord.lm.model import LanguageModel
 from accord.lm.schedule import cosine
-from accord.lm.score import score_hidden
-from accord.lm.tokens import TokenBatch
 from accord.types import digest
 
 Metrics = dict[str, float]
@@ -276,24 +275,10 @@ class Trainer:
         if not asked:
             return None
         said = [group[0].ids for group in self.engine.generate(asked)]
-        exact = sampled = 0.0
-        for at in range(0, len(asked), self.config.micro_rows):
-            part = slice(at, at + self.config.micro_rows)
-            batch = TokenBatch.of(asked[part], said[part], self.policy.pad_id).to(self.policy.device)
-            with self.reference.adapters_off():
-                ref_BTD = self.reference.hidden(batch)
-            found = score_hidden(
-                self.policy,
-                self.policy.hidden(batch),
-                batch,
-                reference=self.reference,
-                ref_hidden_BTD=ref_BTD,
-            )
-            assert found.kl is not None
-            assert found.ref_logprobs is not None
-            exact += float(found.kl.sum())
-            sampled += float((found.logprobs - found.ref_logprobs).sum())
-        return exact / len(asked), sampled / len(asked)
+        exact, sampled, _ = completion_kl(
+            self.policy, self.reference, asked, said, rows=self.config.micro_rows
+        )
+        return exact, sampled
 
     def _room(self) -> int:
         """Longest prompt that leaves room for an answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -23,7 +24,8 @@ def completion_kl(
 ) -> tuple[float, float, float]:
     """KL(policy || reference) on the policy's samples: nats a completion exact and sampled, exact a token.
 
-    ``prompts`` and ``completions`` are token ids, row by row; both models must share the vocabulary.
+    ``prompts`` and ``completions`` are token ids, row by row; both models must share the vocabulary. Where
+    ``reference`` is the policy itself, it is the weights below its adapters.
 
     Raises:
         ConfigError: the vocabularies differ in size.
@@ -37,13 +39,15 @@ def completion_kl(
     exact = sampled = tokens = 0.0
     for at in range(0, len(prompts), rows):
         batch = TokenBatch.of(prompts[at : at + rows], completions[at : at + rows], policy.pad_id)
+        with reference.adapters_off() if reference is policy else nullcontext():
+            ref_BTD = reference.hidden(batch)
         scores = score_hidden(
             policy,
             policy.hidden(batch),
             batch,
             temperature,
             reference=reference,
-            ref_hidden_BTD=reference.hidden(batch),
+            ref_hidden_BTD=ref_BTD,
         )
         assert scores.kl is not None
         assert scores.ref_logprobs is not None

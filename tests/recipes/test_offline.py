@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,20 @@ def test_torch_is_seeded_by_nobody(ranked: Workspace, base: str) -> None:
     again, _ = prefer(ranked, PreferStepConfig(model=base, **FAST))
     hashes = [LanguageModel.load(run.metrics["model"]).weights_hash() for run in (first, again)]
     assert hashes[0] == hashes[1]
+
+
+def test_the_reference_of_a_model_with_an_adapter_is_that_model(
+    ranked: Workspace, base: str, tmp_path: Path
+) -> None:
+    """Not the weights below its adapter: DPO starts at log 2."""
+    model = LanguageModel.load(base)
+    model.add_lora(2)
+    with torch.no_grad():
+        for parameter in model.trainable():
+            parameter += 0.1
+    model.save(tmp_path / "adapted")
+    run, report = prefer(ranked, PreferStepConfig(model=str(tmp_path / "adapted"), **FAST))
+    assert report.loss_before == pytest.approx(math.log(2), abs=1e-4)
+    start = LanguageModel.load(tmp_path / "adapted")
+    start.merge()
+    assert run.inputs[0] == start.weights_hash()

@@ -167,8 +167,7 @@ class Trainer:
             policy.add_lora(config.lora_rank, seed=config.seed)
         elif not config.lora_rank:
             policy.net.requires_grad_(True)
-        first = self.data.groups[: config.batch_prompts]
-        self.pack = may_pack(policy, first)
+        self.pack = may_pack(policy, self.data.groups[: config.batch_prompts])
         if self.data.held and config.kl_prompts:
             sampling = SamplingConfig(max_new_tokens=config.max_new_tokens, seed=config.seed)
             self.engine = Engine(policy, sampling)
@@ -239,9 +238,8 @@ class Trainer:
         (whole,) = batches(groups, prompts=len(groups), rows=rows, epochs=1, seed=self.config.seed)
         for micro, _ in whole:
             logprobs_N, _ = logprobs_of_groups(self.policy, micro, self.pack)
-            for group, part in zip(
-                micro, logprobs_N.cpu().split([len(g.inputs) for g in micro]), strict=True
-            ):
+            parts = logprobs_N.cpu().split([len(group.inputs) for group in micro])
+            for group, part in zip(micro, parts, strict=True):
                 found[at[id(group)]] = part
         return torch.cat(found)
 
@@ -268,10 +266,8 @@ class Trainer:
         if self.engine is None or self.reference is None:
             return None
         room = self._room()
-        asked = [
-            prompt for g in self.data.held if len(prompt := g.inputs[0].ids[: g.inputs[0].start]) <= room
-        ]
-        asked = asked[: self.config.kl_prompts]
+        first = [group.inputs[0] for group in self.data.held]
+        asked = [a.ids[: a.start] for a in first if a.start <= room][: self.config.kl_prompts]
         if not asked:
             return None
         said = [group[0].ids for group in self.engine.generate(asked)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from accord.cli import main
-from accord.errors import DataError, StoreError
+from accord.errors import ConfigError, DataError, StoreError
 from accord.feedback.consensus import AgreeConfig
 from accord.judgements import Ranking, Thumb
 from accord.lm.model import LanguageModel
@@ -133,6 +133,10 @@ def test_the_command_line_chooses_the_way_by_the_algorithm(
     ranked: Workspace, base: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert way_of("").config is way_of("grpo").config is AlignStepConfig
+    with pytest.raises(ConfigError, match=r"no algorithm 'simp0'; did you mean simpo"):
+        way_of("simp0")
+    with pytest.raises(ConfigError, match=r"there are ppo, .*, dpo, .*, rft"):
+        way_of("sorcery")
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in FAST.items()]
     with pytest.raises(SystemExit) as ended:
         main(["align", "--algorithm", "ipo", "--model", base, "-w", str(ranked.path), "--json", *flags])

@@ -5,16 +5,17 @@ Both read the workspace, train, and leave what `accord evaluate` compares: a pla
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from accord.align.preference import PreferenceConfig, PreferenceReport
 from accord.align.preference import prefer as learn_preferences
 from accord.align.supervised import DistilConfig, DistilReport
 from accord.align.supervised import distil as learn_best
 from accord.config import Config
-from accord.errors import DataError
+from accord.errors import ConfigError, DataError
 from accord.judgements import Anchor, Comparison
 from accord.lm.invariants import check_policy, require
 from accord.lm.model import LanguageModel
@@ -63,12 +64,25 @@ ONLINE = Way("align", AlignStepConfig, align, ("reward", "kl", "length"))
 
 
 def way_of(algorithm: str) -> Way:
-    """The offline ways by their algorithms' names; any other name is reinforcement learning's to know."""
-    if algorithm in PreferenceConfig.model_fields["algorithm"].annotation.__args__:  # type: ignore[union-attr]
+    """The way of an algorithm by its name; reinforcement learning's where none is named.
+
+    Raises:
+        ConfigError: there is no such algorithm.
+    """
+    if algorithm in _names(PreferenceConfig):
         return Way("prefer", PreferStepConfig, prefer, ("loss", "accuracy", "margin"))
-    if algorithm == "rft":
+    if algorithm in _names(DistilConfig):
         return Way("distil", DistilStepConfig, distil, ("round", "reward", "loss"))
-    return ONLINE
+    if algorithm in ("", *_names(AlignStepConfig)):
+        return ONLINE
+    known = [name for config in (AlignStepConfig, PreferenceConfig, DistilConfig) for name in _names(config)]
+    near = difflib.get_close_matches(algorithm, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    raise ConfigError(f"there is no algorithm {algorithm!r}; {hint}")
+
+
+def _names(config: type[Config]) -> tuple[str, ...]:
+    return get_args(config.model_fields["algorithm"].annotation)
 
 
 def prefer(

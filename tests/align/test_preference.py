@@ -1,6 +1,8 @@
 """Preferences are learned: to the known optimum, by the gradient meant, kept at their best, and resumed."""
 
 import math
+import os
+import signal
 
 import pytest
 import torch
@@ -340,6 +342,24 @@ def test_a_killed_run_resumes_to_the_same_bits(toy, tmp_path, loss, rank):
             assert getattr(report, figure) == getattr(expected, figure)
         for name, value in whole.net.state_dict().items():
             assert torch.equal(policy.net.state_dict()[name], value), name
+
+
+def test_ctrl_c_finishes_the_step_and_keeps_it(toy, tmp_path):
+    config = settings(holdout=0.3, epochs=3, batch_prompts=4, kl_prompts=0)
+    seen, whole, policy = [], toy(), toy()
+    prefer(whole, world(), config)
+
+    def interrupt(row):
+        seen.append(row["step"])
+        if row["step"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        prefer(toy(), world(), config, folder=tmp_path, progress=interrupt)
+    assert seen == [1, 2, 3]
+    prefer(policy, world(), config, folder=tmp_path, resume=True, progress=interrupt)
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert_close(logprobs(policy), logprobs(whole), atol=0, rtol=0)
 
 
 def test_a_finished_run_resumes_to_itself(toy, tmp_path):

@@ -27,6 +27,7 @@ from pydantic import Field
 from torch import Tensor
 
 from accord.align.answers import Answer, Group, Reader, logprobs_of_groups, may_pack
+from accord.align.interrupt import interruptible
 from accord.config import Config
 from accord.errors import ConfigError, DataError, StoreError
 from accord.judgements import Anchor, Comparison
@@ -185,7 +186,10 @@ class Trainer:
     ) -> list[Metrics]:
         """Train, leave the weights at their best on the held-out prompts, and return the history.
 
+        Ctrl-C ends it after the step under way, with a checkpoint.
+
         Raises:
+            KeyboardInterrupt: Ctrl-C.
             ConfigError: ``folder`` holds a run and ``resume`` was not asked for.
             StoreError: the run to resume was made from another model, with other settings or data.
             NumericsError: loss or gradient is not finite; the last checkpoint stands.
@@ -212,9 +216,12 @@ class Trainer:
         def loss(micro: tuple[list[Group], int]) -> tuple[Tensor, dict[str, Tensor]]:
             return objective.loss(*logprobs_of_groups(self.policy, micro[0], self.pack), micro[0])
 
-        if state.best.waited < config.evaluations:
+        with interruptible() as interrupted:
             loop = fit(begun(), loss, state.optimiser, schedule=lambda step: rate(done + step))
-            for step, sums in enumerate(loop, start=done + 1):
+            # a run that had ended early before it was resumed has no step left
+            for step, sums in enumerate(
+                loop if state.best.waited < config.evaluations else (), start=done + 1
+            ):
                 row = {"step": step, "steps": steps, **_figures(objective, sums)}
                 if step in looks:
                     row["held_out_loss"] = self.held_out(objective)["loss"]
@@ -222,8 +229,10 @@ class Trainer:
                 state.history.append(row)
                 progress(row)
                 over = state.best.waited >= config.evaluations
-                if over or step == steps or step % save_every == 0:
+                if over or step == steps or step % save_every == 0 or interrupted.is_set():
                     state.save()
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
                 if over:
                     break
         state.best.restore()

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from accord.align.guard import Action, GuardConfig, Verdict, best_step, distrust
+from accord.align.interrupt import interruptible
 from accord.align.kept import Kept
 from accord.align.learner import Learner
 from accord.align.online import judge, run_step
@@ -115,7 +113,7 @@ def align(
     history = _begin(folder, learner, prompts, scorer, resume)
     verdict = run.begin(history)
     end = _END.get(verdict.action, End.STEPS)
-    with _interruptible() as interrupted, (folder / "metrics.jsonl").open("a") as log:
+    with interruptible() as interrupted, (folder / "metrics.jsonl").open("a") as log:
         for step in range(len(history), config.steps if end is End.STEPS else 0):
             if guard.keeps:
                 run.kept.note()
@@ -267,24 +265,3 @@ def fingerprint(learner: Learner, prompts: Sequence[Prompt]) -> str:
     """Digest of what a resumed run must share with the one that was stopped: reference, settings, prompts."""
     settings = learner.config.model_dump()
     return digest(learner.reference_hash, settings, [prompt.id for prompt in prompts])
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C (or SIGTERM) into a flag; a second one interrupts at once."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-
-    def on_signal(number: int, frame: object) -> None:
-        if flag.is_set():
-            raise KeyboardInterrupt
-        flag.set()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield flag
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

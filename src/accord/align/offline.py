@@ -217,11 +217,10 @@ class Trainer:
             return objective.loss(*logprobs_of_groups(self.policy, micro[0], self.pack), micro[0])
 
         with interruptible() as interrupted:
-            loop = fit(begun(), loss, state.optimiser, schedule=lambda step: rate(done + step))
             # a run that had ended early before it was resumed has no step left
-            for step, sums in enumerate(
-                loop if state.best.waited < config.evaluations else (), start=done + 1
-            ):
+            left = begun() if state.best.waited < config.evaluations else iter(())
+            loop = fit(left, loss, state.optimiser, schedule=lambda step: rate(done + step))
+            for step, sums in enumerate(loop, start=done + 1):
                 row = {"step": step, "steps": steps, **_figures(objective, sums)}
                 if step in looks:
                     row["held_out_loss"] = self.held_out(objective)["loss"]

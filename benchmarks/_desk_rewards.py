@@ -53,8 +53,8 @@ class Size:
     """Of each."""
     noise: float = 0.25
     """Share of comparisons turned around."""
-    epochs: int = 2
-    """Passes of a reward model over its comparisons, at most."""
+    epochs: int = 1
+    """Passes of a reward model over its comparisons."""
     members: int = 3
     """Of the ensemble, beside the single model, which learns all comparisons."""
 
@@ -135,7 +135,9 @@ def models_of(seed: int, size: Size, folder: Path, say: Say) -> Models:
         comparisons = comparisons_of(desk, size.noise, seed)
 
         def one(comparisons: Sequence[Comparison], anchors: Sequence[Anchor], seed: int) -> RewardModel:
-            config = RewardConfig(learning_rate=1e-3, epochs=size.epochs, mixed_precision=True, seed=seed)
+            config = RewardConfig(
+                learning_rate=1e-3, epochs=size.epochs, batch_prompts=16, mixed_precision=True, seed=seed
+            )
             return train(comparisons, SequenceClassifier.load(STARTER, labels=1), config)[0]
 
         one(comparisons, (), seed).save(at / "single")

@@ -46,7 +46,7 @@ class Study:
     """How much of everything."""
 
     seeds: int = 5
-    prompts: int = 12
+    prompts: int = 16
     """Hold-out prompts of the pool for best of n."""
     samples: int = 512
     """Of each."""

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""The documentation's pictures of the labelling app, taken in Chromium.
+"""The documentation's pictures of the labelling app and of the live page of training, taken in Chromium.
 
-    scripts/docs_screenshots.py        writes docs/figures/label-*.png
+    scripts/docs_screenshots.py          writes docs/figures/label-*.png and watch.png
+    scripts/docs_screenshots.py label    the former alone; watch: the latter
 
 The app runs on a workspace of the help desk, whose seven labelers are simulated: over three days they
-answer what the app hands them. Then the script signs in and looks. Needs accord's test extra and a
+answer what the app hands them. Then the script signs in and looks. The training is PPO on the same desk,
+whose reward is planted to be hacked: it pays for words, whatever they say. Needs accord's test extra and a
 Chromium (ACCORD_CHROMIUM, or on PATH). Ids are drawn anew each time, so the pictures differ in detail.
 """
 
@@ -15,8 +17,8 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from threading import Thread
@@ -32,10 +34,14 @@ from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.people import Role
 from accord.feedback.labeling.queue import Assignment, claim, fill, set_gold
 from accord.feedback.labeling.submit import Answer, skip, submit
+from accord.recipes.helpdesk.demo import MODELS
 from accord.recipes.helpdesk.judge import GoldJudge
 from accord.recipes.helpdesk.labelers import Labeler, make_labelers, must_fail
 from accord.recipes.helpdesk.world import good_reply, make_prompts, write_reply
 from accord.recipes.labeling import listen
+from accord.recipes.steps import AlignStepConfig, align
+from accord.recipes.watching import WatchConfig
+from accord.recipes.watching import page as live_page
 from accord.types import Completion, Prompt, Score
 from accord.workspace import Workspace
 
@@ -49,6 +55,8 @@ LABELS = 330
 CONFIG = LabelConfig(port=0, gold_share=0.06, repeat_share=0.06)
 DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 780}
+TALL = {"width": 1280, "height": 1000}
+TRAINING_STEPS, TRAINING_SHOWN = 30, 24
 LARGEST = 150_000
 ONE_FAIL = ([False, True, False, False], [False, False, True, False])
 """Which of the four answers shown is one to fail."""
@@ -62,11 +70,15 @@ class AsShown(random.Random):
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        workspace = make_workspace(Path(folder) / "desk")
-        label(workspace)
-        with serve(workspace) as address, chromium() as browser:
-            take(browser, workspace, address)
+    asked = sys.argv[1:] or ["label", "watch"]
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
+        if "label" in asked:
+            workspace = make_workspace(Path(folder) / "desk")
+            label(workspace)
+            with serve(workspace) as address:
+                take(browser, workspace, address)
+        if "watch" in asked:
+            take_training(browser, Path(folder) / "training")
 
 
 def make_workspace(folder: Path) -> Workspace:
@@ -188,6 +200,37 @@ def rank(page: Page, workspace: Workspace, address: str, name: str) -> None:
     for n, (_, score) in enumerate(scored[:-1]):
         page.locator(".answer").nth(n).focus()
         page.keyboard.press("f" if must_fail(score) else str(1 + kept.index(round(score.value, 1))))
+
+
+class Enough(Exception):
+    """The picture is taken; the rest of the training would show nothing more."""
+
+
+def take_training(browser: Browser, folder: Path) -> None:
+    """Train with the live page beside, and take it in the middle."""
+    workspace = Workspace.create(folder)
+    workspace.store.add_prompts(make_prompts(TRAINING_STEPS * 16, 3, "train"))
+    (folder / "wordy.py").write_text(
+        "def pay(prompt, completion):\n    return len(completion.text.split()) / 20\n"
+    )
+    (folder / "wordy.toml").write_text('[words]\nfunction = "wordy:pay"\n')
+    config = AlignStepConfig(
+        model=str(MODELS / "decoder"), reward="wordy.toml", steps=TRAINING_STEPS, prompts_per_step=16,
+        minibatch=16, epochs=2, learning_rate=1.2e-3, critic_learning_rate=5e-3, lam=1.0, beta=0.02,
+        max_new_tokens=64, truncation_penalty=0.2,
+    )  # fmt: skip
+    page = browser.new_context(viewport=TALL, color_scheme="light", reduced_motion="reduce").new_page()
+    live = live_page(WatchConfig(port=0), lambda address: page.goto(address) and None)
+
+    def progress(metrics: Mapping[str, float]) -> None:
+        print(f"step {metrics['step']}: reward {metrics['reward']:.2f}", file=sys.stderr)
+        if metrics["step"] == TRAINING_SHOWN:
+            page.wait_for_selector(f"#samples[data-step='{TRAINING_SHOWN}']")
+            picture(page, "watch")
+            raise Enough
+
+    with suppress(Enough):
+        align(workspace, config, watch={"gold": GoldJudge()}, progress=progress, listeners=[live])
 
 
 def picture(page: Page, name: str) -> None:

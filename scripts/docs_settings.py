@@ -14,7 +14,7 @@ from typing import Any
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from accord.cli import _step_configs
+from accord.flags import step_configs
 from accord.recipes.helpdesk.demo import DemoConfig
 from accord.recipes.lab import LabConfig
 
@@ -39,7 +39,7 @@ SIGNS = {Ge: "≥ {0.ge}", Gt: "> {0.gt}", Le: "≤ {0.le}", Lt: "< {0.lt}"}
 def page() -> str:
     """The whole page as Markdown."""
     parts = [INTRO]
-    configs = {TITLES.get(step, f"accord {step}"): config for step, config in _step_configs().items()}
+    configs = {TITLES.get(step, f"accord {step}"): config for step, config in step_configs().items()}
     for title, config in {**configs, "accord demo": DemoConfig, "The lab": LabConfig}.items():
         named = next((f", section `[{step}]`" for step, name in TITLES.items() if name == title), "")
         parts.append(f"## {title}\n\n`{config.__module__}.{config.__name__}`{named}\n")

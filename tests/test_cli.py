@@ -350,3 +350,60 @@ def test_label_serves_until_it_is_interrupted(workspace, tmp_path, run):
     assert server.returncode == 0, err
     assert "stopped" in err
     assert "Traceback" not in err
+
+
+# -- the live page -----------------------------------------------------------------------------
+
+
+def test_align_serves_a_page_of_itself_and_watch_one_of_what_was(run, workspace, tmp_path, tiny):
+    """Training with its page, whose viewer hears every step and the end; the same run looked at later."""
+    w = ("-w", workspace)
+    run("import", tmp_path / "prompts.jsonl", *w)
+    (workspace / "slow.py").write_text(
+        "import time\n\n\ndef pay(prompt, completion):\n    time.sleep(0.2)\n    return 1.0\n"
+    )
+    (workspace / "rewards.toml").write_text('[slow]\nfunction = "slow:pay"\n')
+    argv = ["align", "--model", tiny, *ALIGN, "--reward", "rewards.toml", "--watch-port", 0, *w, "--json"]
+    command = [sys.executable, "-m", "accord.cli", *map(str, argv)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+        try:
+            address = training.stderr.readline().strip().removeprefix("watch it live: ")
+            with httpx.stream("GET", f"{address}/events", timeout=60) as events:
+                told = [line for line in events.iter_lines() if line.startswith(("data", "event"))]
+            out, err = training.communicate(timeout=60)
+        finally:
+            training.kill()
+    assert training.returncode == 0, err
+    assert figures(out)["steps"] == 3, "standard output holds the figures alone"
+    assert told[-2:] == ["event: bye", "data: {}"]
+    assert '"step": 3' in "".join(told)
+    assert '"end": "all steps done"' in told[-3]
+
+    (workspace / "accord.toml").write_text("[watch]\nport = 0\n")
+    command = [sys.executable, "-m", "accord.cli", "watch", "-w", str(workspace), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            opened = json.loads(server.stdout.readline())
+            kept = httpx.get(f"{opened['address']}/samples/3").json()
+            server.send_signal(signal.SIGINT)
+            _, err = server.communicate(timeout=60)
+        finally:
+            server.kill()
+    assert (server.returncode, "Traceback" in err) == (0, False), err
+    assert opened["run"] == "align-1"
+    assert [row["pick"] for row in kept] == ["best paid", "drawn", "drawn"], "all were paid alike"
+
+
+def test_a_page_or_tracker_that_cannot_be_is_refused_before_the_model_is_loaded(run, workspace, monkeypatch):
+    w = ("--model", "no-such-model", "-w", workspace)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        code, _, err = run("align", "--watch-port", port, *w)
+    assert (code, f"port {port} is taken" in err) == (2, True)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    code, _, err = run("align", "--track", "wandb", *w)
+    assert (code, "pip install 'accord[wandb]'" in " ".join(err.split())) == (2, True)
+    code, _, err = run("align", "--algorithm", "dpo", "--watch", *w)
+    assert (code, "reinforcement learning alone" in err) == (2, True)
+    code, _, err = run("watch", "-w", workspace)
+    assert (code, "there is no run of alignment here" in err) == (2, True)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from accord.cli import _step_configs
 from accord.config import Config
 from accord.errors import ConfigError, StoreError
+from accord.flags import step_configs
 from accord.types import Prompt
 from accord.workspace import DEFAULT_GUIDELINES, STEPS, Settings, Workspace, database_url, settings_text
 
@@ -176,4 +176,4 @@ def test_a_new_accord_toml_explains_every_setting_and_changes_none() -> None:
 
 
 def test_every_step_that_has_settings_has_its_section() -> None:
-    assert set(_step_configs()) == set(STEPS) == set(Settings.model_fields) - {"database"}
+    assert set(step_configs()) == set(STEPS) == set(Settings.model_fields) - {"database"}

@@ -14,24 +14,17 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes as Flat
 
-from accord.config import Config
 from accord.errors import AccordError
+from accord.flags import HERE, Folder, Verb, defaults, pair, step_configs, value
 from accord.terminal import Bar, err, print_figures, print_table, signed, with_bounds
 from accord.workspace import Workspace
-
-C = TypeVar("C", bound=Config)
-
-Folder = Annotated[Path, tyro.conf.arg(aliases=["-w"], metavar="FOLDER")]
-Verb = Callable[..., int]
-
-HERE = Path(".")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -78,7 +71,7 @@ def init(argv: Sequence[str]) -> Verb:
             database: SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.
             json: Print one JSON object.
         """
-        workspace = Workspace.create(folder, database, _step_configs())
+        workspace = Workspace.create(folder, database, step_configs())
         print_figures({"workspace": str(workspace.path), "guidelines": workspace.guidelines()[0]}, json)
         err.print(f"next: edit {folder / 'guidelines.md'}, then `accord import PROMPTS.jsonl -w {folder}`")
         return 0
@@ -114,7 +107,7 @@ def import_(argv: Sequence[str]) -> Verb:
             skip_bad: Skip malformed rows and count them, instead of stopping at the first.
             json: Print one JSON object.
         """
-        columns = dict(_pair(item) for item in column)
+        columns = dict(pair(item) for item in column)
         feedback = import_feedback(
             Workspace.open(workspace), source, format, split=split, criterion=criterion, columns=columns,
             limit=limit, skip_bad=skip_bad,
@@ -170,7 +163,7 @@ def label(argv: Sequence[str]) -> Verb:
         return _label_access(argv)
 
     def verb(
-        config: Flat[LabelConfig] = _defaults(argv, "label", LabelConfig),
+        config: Flat[LabelConfig] = defaults(argv, "label", LabelConfig),
         workspace: Folder = HERE,
         wait: bool = False,
         json: bool = False,
@@ -211,7 +204,7 @@ def _label_access(argv: Sequence[str]) -> Verb:
     from accord.feedback.labeling.config import LabelConfig
     from accord.recipes.labeling import access
 
-    config = _defaults(argv, "label", LabelConfig)
+    config = defaults(argv, "label", LabelConfig)
 
     def verb(
         action: tyro.conf.Positional[Literal["invite", "link", "token"]],
@@ -259,7 +252,7 @@ def agree(argv: Sequence[str]) -> Verb:
     from accord.recipes.judgements import agree as run
 
     def verb(
-        config: Flat[AgreeConfig] = _defaults(argv, "agree", AgreeConfig),
+        config: Flat[AgreeConfig] = defaults(argv, "agree", AgreeConfig),
         workspace: Folder = HERE,
         json: bool = False,
     ) -> int:
@@ -296,7 +289,7 @@ def choose(argv: Sequence[str]) -> Verb:
     from accord.recipes.choose import choose as run
 
     def verb(
-        config: Flat[ChooseConfig] = _defaults(argv, "choose", ChooseConfig),
+        config: Flat[ChooseConfig] = defaults(argv, "choose", ChooseConfig),
         workspace: Folder = HERE,
         json: bool = False,
     ) -> int:
@@ -319,7 +312,7 @@ def sample(argv: Sequence[str]) -> Verb:
     from accord.recipes.steps import sample as run
 
     def verb(
-        config: Flat[SampleConfig] = _defaults(argv, "sample", SampleConfig),
+        config: Flat[SampleConfig] = defaults(argv, "sample", SampleConfig),
         workspace: Folder = HERE,
         json: bool = False,
     ) -> int:
@@ -338,7 +331,7 @@ def reward(argv: Sequence[str]) -> Verb:
     from accord.recipes.steps import reward as run
 
     def verb(
-        config: Flat[RewardStepConfig] = _defaults(argv, "reward", RewardStepConfig),
+        config: Flat[RewardStepConfig] = defaults(argv, "reward", RewardStepConfig),
         workspace: Folder = HERE,
         json: bool = False,
     ) -> int:
@@ -360,7 +353,7 @@ def study(argv: Sequence[str]) -> Verb:
     from accord.recipes.study import study as run
 
     def verb(
-        config: Flat[StudyConfig] = _defaults(argv, "study", StudyConfig),
+        config: Flat[StudyConfig] = defaults(argv, "study", StudyConfig),
         workspace: Folder = HERE,
         json: bool = False,
     ) -> int:
@@ -377,24 +370,76 @@ def study(argv: Sequence[str]) -> Verb:
 def align(argv: Sequence[str]) -> Verb:
     """Fine-tune the model: against the reward, on preferences, or on the best of its own samples."""
     from accord.recipes.offline import way_of
+    from accord.recipes.tracking import Tracker
+    from accord.recipes.tracking import track as tracked
+    from accord.recipes.watching import page_of
 
-    way = way_of(_value(argv, "--algorithm"))
+    way = way_of(value(argv, "--algorithm"))
 
     def verb(
-        config: Flat[way.config] = _defaults(argv, way.section, way.config),  # type: ignore[name-defined]
+        config: Flat[way.config] = defaults(argv, way.section, way.config),  # type: ignore[name-defined]
         workspace: Folder = HERE,
         resume: bool = False,
+        watch: bool = False,
+        watch_port: int | None = None,
+        track: tyro.conf.UseAppendAction[tuple[Tracker, ...]] = (),
         json: bool = False,
     ) -> int:
         """Align a model; --resume goes on after Ctrl-C.
 
         The settings depend on the algorithm: `accord align --algorithm dpo --help` shows those of dpo, ipo,
         kto, orpo and simpo (preferences), `--algorithm rft --help` those of the best of its own samples.
+
+        Args:
+            workspace: Any folder in the workspace.
+            resume: Go on with the latest run of these settings that did not finish.
+            watch: Serve a live page of the run: curves, samples and the guard's verdicts.
+            watch_port: Where, on this computer; 0 for any port that is free.
+            track: Send the figures to this tracker too; may be given again.
+            json: Print one JSON object.
         """
+        opened = Workspace.open(workspace)
+        listeners = [tracked(name, opened) for name in dict.fromkeys(track)]
+        if watch or watch_port is not None:
+            listeners.append(page_of(opened, way.section, watch_port, _say_address))
         with Bar("align", json, *way.figures) as bar:
-            done, _ = way.run(Workspace.open(workspace), config, resume=resume, progress=bar)
+            done, _ = way.run(opened, config, resume=resume, progress=bar, listeners=listeners)
         print_figures({"run": done.id, **done.metrics}, json)
         return 130 if done.status == "interrupted" else 0
+
+    return verb
+
+
+def _say_address(address: str) -> None:
+    err.print(f"watch it live: {address}")
+
+
+def watch(argv: Sequence[str]) -> Verb:
+    """The live page of a run: of one that goes on elsewhere, or has ended."""
+    from accord.recipes.watching import WatchConfig
+    from accord.recipes.watching import watch as serve
+
+    def verb(
+        run: tyro.conf.Positional[str] = "",
+        config: Flat[WatchConfig] = defaults(argv, "watch", WatchConfig),
+        workspace: Folder = HERE,
+        json: bool = False,
+    ) -> int:
+        """Serve a run's curves, samples and verdicts until Ctrl-C; nothing is changed.
+
+        Args:
+            run: Its id, such as align-2; the latest run of alignment unless given.
+            workspace: Any folder in the workspace.
+            json: Print one JSON object when it listens.
+        """
+
+        def opened(name: str, address: str) -> None:
+            print_figures({"run": name, "address": address}, json)
+            sys.stdout.flush()
+            err.print("open the address in a browser; Ctrl-C stops")
+
+        serve(Workspace.open(workspace), run, config, opened)
+        return 0
 
     return verb
 
@@ -406,7 +451,7 @@ def evaluate(argv: Sequence[str]) -> Verb:
     from accord.recipes.steps import evaluate as run
 
     def verb(
-        config: Flat[EvaluateStepConfig] = _defaults(argv, "evaluate", EvaluateStepConfig),
+        config: Flat[EvaluateStepConfig] = defaults(argv, "evaluate", EvaluateStepConfig),
         workspace: Folder = HERE,
         json: bool = False,
     ) -> int:
@@ -506,56 +551,12 @@ VERBS: Mapping[str, Callable[[Sequence[str]], Verb]] = {
     "reward": reward,
     "study": study,
     "align": align,
+    "watch": watch,
     "evaluate": evaluate,
     "export": export,
     "doctor": doctor,
     "demo": demo,
 }
-
-
-# -- settings ----------------------------------------------------------------------------------
-
-
-def _defaults(argv: Sequence[str], step: str, config: type[C]) -> C:
-    """The step's defaults in the workspace the command line names; the class's own outside of one."""
-    places = [argv[i + 1] for i, word in enumerate(argv[:-1]) if word in ("-w", "--workspace")]
-    places += [word.split("=", 1)[1] for word in argv if word.startswith("--workspace=")]
-    places += [word[2:].lstrip("=") for word in argv if word.startswith("-w") and word != "-w"]
-    if "-h" in argv or "--help" in argv:
-        return config()
-    section = Workspace.open(places[-1] if places else HERE).section(step)
-    return config.build(section, f"accord.toml [{step}]")
-
-
-def _step_configs() -> dict[str, type[Config]]:
-    """The config class behind each section of accord.toml, for the comments of a new one."""
-    from accord.feedback.consensus import AgreeConfig
-    from accord.feedback.labeling.config import LabelConfig
-    from accord.recipes.choose import ChooseConfig
-    from accord.recipes.ensembles import RewardStepConfig
-    from accord.recipes.offline import DistilStepConfig, PreferStepConfig
-    from accord.recipes.steps import AlignStepConfig, EvaluateStepConfig, SampleConfig
-    from accord.recipes.study import StudyConfig
-
-    return {"sample": SampleConfig, "label": LabelConfig, "agree": AgreeConfig, "reward": RewardStepConfig,
-            "study": StudyConfig, "align": AlignStepConfig, "prefer": PreferStepConfig,
-            "distil": DistilStepConfig, "evaluate": EvaluateStepConfig, "choose": ChooseConfig}  # fmt: skip
-
-
-def _value(argv: Sequence[str], flag: str) -> str:
-    """What the command line gives a flag, the last time it names it; "" where it does not."""
-    found = [argv[i + 1] for i, word in enumerate(argv[:-1]) if word == flag]
-    found += [word.split("=", 1)[1] for word in argv if word.startswith(f"{flag}=")]
-    return found[-1] if found else ""
-
-
-def _pair(item: str) -> tuple[str, str]:
-    from accord.errors import ConfigError
-
-    ours, equals, theirs = item.partition("=")
-    if not (ours and equals and theirs):
-        raise ConfigError(f"--column takes OURS=THEIRS, such as chosen=answer_a; got {item!r}")
-    return ours, theirs
 
 
 def _unknown_verb(name: str) -> AccordError:

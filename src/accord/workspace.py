@@ -28,7 +28,9 @@ SETTINGS = "accord.toml"
 GUIDELINES = "guidelines.md"
 DEFAULT_DATABASE = "sqlite:///accord.db"
 DEFAULT_GUIDELINES = Path(__file__).with_name(GUIDELINES)
-STEPS = ("sample", "label", "choose", "agree", "reward", "study", "align", "prefer", "distil", "evaluate")
+STEPS = (
+    "sample", "label", "choose", "agree", "reward", "study", "align", "prefer", "distil", "watch", "evaluate",
+)  # fmt: skip
 Section = dict[str, Any]
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -56,6 +58,8 @@ class Settings(Config):
     """...on preferences (dpo, ipo, kto, orpo, simpo)..."""
     distil: Section = Field(default_factory=dict)
     """...and on the best of the model's own samples (rft)."""
+    watch: Section = Field(default_factory=dict)
+    """Settings of ``accord watch`` and of ``accord align --watch``."""
     evaluate: Section = Field(default_factory=dict)
     """Settings of ``accord evaluate``."""
 

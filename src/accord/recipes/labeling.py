@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import time
 from collections.abc import Callable
@@ -12,13 +11,15 @@ from dataclasses import dataclass
 import uvicorn
 from sqlalchemy import func, select
 
-from accord.errors import ConfigError, DataError
+from accord.errors import DataError
 from accord.feedback.app.main import create_app
 from accord.feedback.labeling import people
 from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.people import Person, Role
 from accord.feedback.labeling.queue import fill
 from accord.feedback.labeling.refit import Refit, refit
+from accord.serve.listen import address_of as own_address
+from accord.serve.listen import listen as open_socket
 from accord.store import state
 from accord.workspace import Workspace
 
@@ -31,7 +32,6 @@ LAST_ADDRESS = ".label-address"
 TAKES = {"invite": {"role", "uses", "days"}, "link": set[str](), "token": {"role", "days"}}
 """What each way in may be given, besides the person's name."""
 ADVICE = {"link": ": a person's link is good once, for an hour, and their role stays"}
-EVERYWHERE = ("0.0.0.0", "::", "")
 
 
 @dataclass(frozen=True)
@@ -166,39 +166,12 @@ def _make_sure(workspace: Workspace, name: str, role: Role, now: float) -> None:
 
 def listen(config: LabelConfig) -> socket.socket:
     """A socket on the config's address. Raises :class:`ConfigError` that says what is in the way."""
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    try:
-        return socket.create_server((config.host, config.port), family=family, backlog=1024)
-    except OSError as error:
-        where = f"{config.host} port {config.port}"
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"{where} is taken, perhaps by another `accord label`; choose another with --port, "
-                "or --port 0 for any that is free"
-            ) from error
-        if error.errno == errno.EACCES:
-            raise ConfigError(f"{where} needs rights that this user lacks; choose one above 1023") from error
-        raise ConfigError(
-            f"cannot listen on {where} ({error.strerror or error}); --host 127.0.0.1 is this computer alone, "
-            "--host 0.0.0.0 every network it is in"
-        ) from error
+    return open_socket(config.host, config.port)
 
 
 def address_of(config: LabelConfig, port: int | None = None) -> str:
     """The address that people reach the app by, as far as this computer can tell."""
-    host = _own_address() if config.host in EVERYWHERE else config.host
-    shown = f"[{host}]" if ":" in host else "localhost" if host == "127.0.0.1" else host
-    return f"http://{shown}:{config.port if port is None else port}"
-
-
-def _own_address() -> str:
-    """This computer's address in its network: the one that packets to the outside leave from."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # of the block for documentation; nothing is sent
-            return probe.getsockname()[0]
-        except OSError:
-            return socket.gethostname()
+    return own_address(config.host, config.port if port is None else port)
 
 
 def _nothing(workspace: Workspace, config: LabelConfig) -> str:

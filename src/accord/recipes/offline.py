@@ -6,7 +6,7 @@ Both read the workspace, train, and leave what `accord evaluate` compares: a pla
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -20,7 +20,7 @@ from accord.judgements import Anchor, Comparison
 from accord.lm.invariants import check_policy, require
 from accord.lm.model import LanguageModel
 from accord.recipes.anchors import anchors_of
-from accord.recipes.record import Progress, Record, comparisons_of, prompts_of, recorded
+from accord.recipes.record import Listener, Progress, Record, comparisons_of, prompts_of, recorded
 from accord.recipes.steps import AlignStepConfig, ModelConfig, align, reopened, scorer_of, unfinished
 from accord.store.lineage import Run
 from accord.types import digest
@@ -91,6 +91,7 @@ def prefer(
     *,
     resume: bool = False,
     progress: Progress = lambda _: None,
+    listeners: Sequence[Listener] = (),
 ) -> tuple[Run, PreferenceReport]:
     """Train the model on the latest comparisons (kto: on FAIL and thumbs too) and save it under ``models/``.
 
@@ -107,7 +108,7 @@ def prefer(
     given = digest(said, [[a.completion.id, a.p_good, a.weight] for a in anchors])
     inputs = [policy.weights_hash(), given, *sources]
     run = reopened(workspace, run, inputs)
-    with recorded(workspace, "align", settings, inputs, run) as record:
+    with recorded(workspace, "align", settings, inputs, run, listeners) as record:
         report = learn_preferences(
             policy,
             comparisons,
@@ -115,7 +116,7 @@ def prefer(
             anchors=anchors,
             folder=record.run.path / "training",
             resume=resume,
-            progress=progress,
+            progress=record.told(progress),
         )
         _save(record, policy)
         record.write("history.json", report.history, "history")
@@ -142,6 +143,7 @@ def distil(
     *,
     resume: bool = False,
     progress: Progress = lambda _: None,
+    listeners: Sequence[Listener] = (),
 ) -> tuple[Run, DistilReport]:
     """Sample, keep the best by the reward, learn them; the model is saved under ``models/``.
 
@@ -158,9 +160,11 @@ def distil(
     policy = _ready(config, config.seed)
     inputs = [policy.weights_hash(), digest([prompt.id for prompt in prompts]), *made_from]
     run = reopened(workspace, run, inputs)
-    with recorded(workspace, "align", settings, inputs, run) as record:
+    with recorded(workspace, "align", settings, inputs, run, listeners) as record:
         folder = record.run.path / "training"
-        report = learn_best(policy, scorer, prompts, config, folder=folder, resume=resume, progress=progress)
+        report = learn_best(
+            policy, scorer, prompts, config, folder=folder, resume=resume, progress=record.told(progress)
+        )
         _save(record, policy)
         rounds = [{"step": row["round"], **row} for row in report.rounds]
         record.write("history.json", rounds, "history")

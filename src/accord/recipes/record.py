@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,9 @@ from accord.workspace import Workspace
 VERDICTS = "verdicts.json"
 """What the guard said of a run of alignment, step by step."""
 Progress = Callable[[Mapping[str, float]], None]
+Listener = Callable[[Run, Callable[[], Run]], AbstractContextManager[Progress]]
+"""Follows a run from its record on: given the run and a way to look at it again, it opens, hears each step,
+and closes once the run's end is recorded."""
 
 
 @dataclass
@@ -33,6 +36,16 @@ class Record:
     workspace: Workspace
     metrics: dict[str, Any] = field(default_factory=dict)
     status: Status = Status.DONE
+    heard: Sequence[Progress] = ()
+
+    def told(self, progress: Progress) -> Progress:
+        """``progress`` with all who listen to the run."""
+
+        def tell(metrics: Mapping[str, float]) -> None:
+            for each in (progress, *self.heard):
+                each(metrics)
+
+        return tell
 
     def write(self, name: str, value: Any, kind: str) -> Artefact:
         """Write a JSON file into the run's folder and record it."""
@@ -53,19 +66,27 @@ def recorded(
     config: Mapping[str, Any],
     inputs: Sequence[str] = (),
     run: Run | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Iterator[Record]:
-    """Open a run (or go on with ``run``), close it with its metrics, time and outcome whatever happens."""
+    """Open a run (or go on with ``run``), close it with its metrics, time and outcome whatever happens.
+
+    ``listeners`` hear what is told to ``record.told``, and are closed after the run.
+    """
     store = workspace.store
     record = Record(run or store.start_run(kind, config, inputs), workspace)
-    started = time.monotonic()
-    try:
-        yield record
-    except BaseException as error:
-        status = Status.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Status.FAILED
-        store.finish_run(record.run.id, status, {"error": f"{type(error).__name__}: {error}"})
-        raise
-    record.metrics["seconds"] = round(time.monotonic() - started, 3)
-    store.finish_run(record.run.id, record.status, plain(record.metrics))
+    id, started = record.run.id, time.monotonic()
+    with ExitStack() as listening:
+        try:
+            record.heard = [
+                listening.enter_context(listen(record.run, lambda: store.run(id))) for listen in listeners
+            ]
+            yield record
+        except BaseException as error:
+            status = Status.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Status.FAILED
+            store.finish_run(id, status, {"error": f"{type(error).__name__}: {error}"})
+            raise
+        record.metrics["seconds"] = round(time.monotonic() - started, 3)
+        store.finish_run(id, record.status, plain(record.metrics))
 
 
 def prompts_of(workspace: Workspace, split: str | None) -> list[Prompt]:

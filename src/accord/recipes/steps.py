@@ -31,7 +31,7 @@ from accord.recipes.anchors import anchors_of
 from accord.recipes.composition import SUFFIX, read_composition
 from accord.recipes.critic import critic_of
 from accord.recipes.ensembles import RewardStepConfig, with_members
-from accord.recipes.record import VERDICTS, Progress, comparisons_of, prompts_of, recorded
+from accord.recipes.record import VERDICTS, Listener, Progress, comparisons_of, prompts_of, recorded
 from accord.recipes.reward_report import STUDY, headlines, held_out_study
 from accord.reward.classifier import ClassifierReward, Value
 from accord.reward.measure import RewardReport
@@ -231,10 +231,12 @@ def align(
     watch: Mapping[str, Scorer] | None = None,
     resume: bool = False,
     progress: Progress = lambda _: None,
+    listeners: Sequence[Listener] = (),
 ) -> tuple[Run, AlignResult]:
     """Align the model against the reward and save it, adapters merged, under ``models/``.
 
-    The numeric invariants are checked first. ``watch`` names scorers to log and not to optimise.
+    The numeric invariants are checked first. ``watch`` names scorers to log and not to optimise;
+    ``listeners`` follow the run (``recipes.watching``, ``recipes.tracking``).
 
     Raises:
         NumericsError: an invariant fails, or a number in training is wrong.
@@ -255,11 +257,11 @@ def align(
     require(check_policy(policy, config.seed))
     sources = [policy.weights_hash(), digest([prompt.id for prompt in prompts]), *inputs]
     run = reopened(workspace, run, sources)
-    with recorded(workspace, "align", settings, sources, run) as record:
+    with recorded(workspace, "align", settings, sources, run, listeners) as record:
         result = run_align(
             policy, scorer, prompts, config, record.run.path / "training",
             watch=watch, guard=guard, critic=critic_of(policy, scorer, config),
-            resume=resume, progress=progress,
+            resume=resume, progress=record.told(progress),
         )  # fmt: skip
         if result.end is End.INTERRUPTED:
             record.status = Status.INTERRUPTED

@@ -15,7 +15,7 @@ from accord.errors import ConfigError
 from accord.serve import watch
 from accord.serve.watch import PAGES, Server, WatchConfig
 from accord.store.lineage import Status
-from watched_run import GrowingRun, figures
+from watched_run import SETTINGS, GrowingRun, figures
 
 Event = tuple[str, str, dict]
 
@@ -166,12 +166,17 @@ def test_the_page_carries_the_houses_policy_and_no_inline_script(run: GrowingRun
         assert httpx.get(f"{served.address}{name}").status_code in (404, 422), name
 
 
-def test_what_stands_in_settings_is_text(run: GrowingRun, served: Server) -> None:
-    served.app.state.live.run.config["model"] = "<script>alert(1)</script>"
-    try:
-        assert "<script>alert" not in httpx.get(served.address).text
-    finally:
-        served.app.state.live.run.config["model"] = "desk-model"
+def test_what_stands_in_settings_is_text(run: GrowingRun, served: Server, monkeypatch) -> None:
+    monkeypatch.setitem(SETTINGS, "model", "<script>alert(1)</script>")
+    page = httpx.get(served.address).text
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_a_guard_that_is_off_is_not_said_to_have_found_nothing(run, served: Server, monkeypatch) -> None:
+    assert "found nothing to distrust" in httpx.get(served.address).text
+    monkeypatch.setitem(SETTINGS, "guard", "off")
+    assert "The guard is off" in httpx.get(served.address).text
 
 
 def test_a_taken_port_is_said_before_anything_begins() -> None:

@@ -82,12 +82,12 @@ def doubts(
             "Laplace: deviation": np.sqrt(var_P),
             "Laplace: probability near a half": -abs(laplace.probabilities(compared) - 0.5),
         },
-        "ensemble": _of_members(members_EP, scales_E),
-        "heads": _of_members(heads_EP, [models.single.std] * HEADS),
+        "ensemble": member_doubts(members_EP, scales_E),
+        "heads": member_doubts(heads_EP, [models.single.std] * HEADS),
     }
 
 
-def _of_members(d_EP: Array, logits_E: Sequence[float]) -> dict[str, Array]:
+def member_doubts(d_EP: Array, logits_E: Sequence[float]) -> dict[str, Array]:
     """An ensemble's doubts about pairs; ``logits_E``: what a member's unit of reward is in log-odds."""
     mean_P, spread_P = d_EP.mean(axis=0), d_EP.std(axis=0)
     p_P = special.expit(d_EP * np.array(logits_E)[:, None]).mean(axis=0)
@@ -95,7 +95,7 @@ def _of_members(d_EP: Array, logits_E: Sequence[float]) -> dict[str, Array]:
         "small mean difference": -abs(mean_P),
         "spread": spread_P,
         "spread over mean difference": spread_P / np.maximum(abs(mean_P), 1e-9),
-        "votes against": 0.5 - abs((d_EP > 0).mean(axis=0) - 0.5),
+        "votes against": np.minimum((d_EP > 0).sum(axis=0), (d_EP <= 0).sum(axis=0)).astype(float),
         "mean probability near a half": -abs(p_P - 0.5),
     }
 

@@ -91,3 +91,17 @@ def test_the_script_runs_and_goes_on_from_what_it_kept(script: str, tmp_path: Pa
     ]
     assert lines[0] == lines[1]
     assert json.loads(lines[0])["quick"] is True
+
+
+def test_doubt_does_not_know_which_side_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs are given the better side first, so a doubt that changed with the sides would leak the answer."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from reward_doubt import member_doubts
+
+    d_EP = np.random.default_rng(0).normal(size=(3, 200))
+    one, other = member_doubts(d_EP, [1.0, 2.0, 0.5]), member_doubts(-d_EP, [1.0, 2.0, 0.5])
+    for name, doubt_P in one.items():
+        compare = np.testing.assert_array_equal if "votes" in name else np.testing.assert_allclose
+        compare(doubt_P, other[name])
+    votes = member_doubts(np.array([[2.0, 1.0], [1.0, -1.0], [3.0, -4.0]]), [1.0] * 3)["votes against"]
+    assert votes.tolist() == [0.0, 1.0]

@@ -68,6 +68,7 @@ WAYS = {
     "flat hard, small steps": Way(flat=True, soft=False, steps=3),
 }
 OURS = "grouped soft + FAIL"
+OURS_AT_EQUAL_PASSES = "grouped soft + FAIL, three epochs"
 DIFFERENCES = {
     "grouping": ("grouped hard", "flat hard"),
     "soft labels": ("grouped soft", "grouped hard"),

@@ -10,7 +10,8 @@ model twelve times; accord's passes it four times, and their prompt once.
 
 Accuracy: the help desk's simulated labelers (_desk_pairs.py). Both sides start from the same model and train
 one epoch of as many steps at the same rate; accord on the consensus with its probabilities and FAIL (a tenth
-of the prompts held out), TRL on the consensus's winners, all of them. Held-out prompts' pairs by gold.
+of the prompts held out), TRL on the consensus's winners, all of them. Held-out prompts' pairs by gold. An
+epoch of TRL passes each completion three times, so accord also has three epochs: accuracy_equal_passes.
 
 The last line is one JSON object: ratio_* and memory_ratio are of the small model, ratio_33m_* of the other.
 --quick runs it all at sizes that prove nothing but that it runs; --no-peer leaves TRL out.
@@ -37,7 +38,7 @@ from _real_models import say
 from _reward_sizes import SIZES
 from accord.judgements import Comparison
 from accord.lm.classifier import SequenceClassifier
-from reward_labels import LEARNING_RATE, OURS, PROMPTS_A_STEP, kept, one, prompts_of
+from reward_labels import LEARNING_RATE, OURS, OURS_AT_EQUAL_PASSES, PROMPTS_A_STEP, kept, one, prompts_of
 
 HERE = Path(__file__).parent
 PEER = HERE.parent / ".venv-trl/bin/python"
@@ -91,20 +92,25 @@ def summary(turns: list[dict[str, float]]) -> dict[str, float]:
 
 def accuracies(given: argparse.Namespace) -> dict[str, Any]:
     """Both sides on each seed's judgements, with t-intervals over seeds."""
-    ours, theirs = [], []
+    ways = {"accuracy": OURS, "accuracy_equal_passes": OURS_AT_EQUAL_PASSES}
+    ours: dict[str, list[float]] = {name: [] for name in ways}
+    theirs: list[float] = []
     sizes = [given.ranked, given.tuned, given.held]
     for seed in range(given.seeds):
         data = desk(given.cache, seed, *sizes)
-        mine = kept(given.cache, OURS, seed, sizes, partial(one, data, OURS, seed))
-        ours.append(mine["accuracy"])
+        for name, way in ways.items():
+            ours[name].append(kept(given.cache, way, seed, sizes, partial(one, data, way, seed))["accuracy"])
         if not given.no_peer:
             peer = kept(given.cache, "TRL", seed, sizes, partial(trl, data, seed, given))
             theirs.append(peer["accuracy"])
-        say(f"seed {seed}: {ours[-1]:.3f} {theirs[-1:]}")
-    found: dict[str, Any] = {"accuracy": float(np.mean(ours)), "accuracy_interval": t_interval(ours)}
+        say(f"seed {seed}: {[round(values[-1], 3) for values in ours.values()]} {theirs[-1:]}")
+    found: dict[str, Any] = {}
+    for name, values in ours.items():
+        found |= {name: float(np.mean(values)), f"{name}_interval": t_interval(values)}
+        if theirs:
+            found[f"{name}_difference"] = t_interval(np.subtract(values, theirs))
     if theirs:
         found |= {"peer_accuracy": float(np.mean(theirs)), "peer_accuracy_interval": t_interval(theirs)}
-        found["accuracy_difference"] = t_interval(np.subtract(ours, theirs))
     return found
 
 

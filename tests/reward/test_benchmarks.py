@@ -68,4 +68,5 @@ def test_the_benchmark_beside_trl_runs_without_trl(tmp_path):
 def test_one_part_can_be_had_alone(tmp_path):
     found = last_line(tmp_path, "reward_vs_trl.py", "--no-peer", "--threads=1", "--only=accuracy")
     assert 0 < found["accuracy"] < 1
+    assert 0 < found["accuracy_equal_passes"] < 1
     assert "small" not in found

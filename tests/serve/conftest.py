@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+from accord.serve import watch
 from accord.serve.watch import Server, WatchConfig
 from labeling_browser import DESK, chromium_browser
 from watched_run import GrowingRun
@@ -23,7 +24,8 @@ def run(tmp_path: Path) -> GrowingRun:
 
 
 @pytest.fixture
-def served(run: GrowingRun) -> Iterator[Server]:
+def served(run: GrowingRun, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(watch, "LOOK", 0.05)
     server = Server(WatchConfig(port=0))
     server.start(run.look)
     yield server

@@ -1,11 +1,14 @@
 """Episodes: tokens in and out, who said what, what ends them, and that they are learned from."""
 
+import json
+
 import pytest
 import torch
 
 from accord.align.episodes import play
 from accord.align.learner import Learner
 from accord.align.online import act, credit, learn
+from accord.align.run import align
 from accord.environment import Environment, Turn
 from accord.errors import ConfigError
 from accord.lm.engine import Engine, SamplingConfig
@@ -15,7 +18,7 @@ from accord.lm.tiny import END, EOS, write_tiny
 from accord.lm.tokens import TokenBatch
 from accord.lm.turns import words_ids
 from accord.types import Score, Stop
-from toys import PROMPTS, VOCABULARY, run_config
+from toys import PROMPTS, VOCABULARY, ShareOfGood, run_config
 
 KINDS = ["llama", "gpt2", "t5", "bart"]
 
@@ -182,6 +185,34 @@ def test_what_cannot_be_meant_is_refused(toy):
         with pytest.raises(ConfigError, match="whole distribution"):
             play(engine_of(model, **settings), PROMPTS, environment=Talk(1))
         assert play(engine_of(model, **settings), PROMPTS, environment=Talk(1), training=False)
+
+
+def test_a_run_is_paid_by_its_environment_and_goes_on_to_the_same_bits(toy, tmp_path):
+    def run(folder, steps=None, scorer=None, resume=False):
+        def stop(metrics):
+            if metrics["step"] == steps:
+                raise KeyboardInterrupt
+
+        return align(toy(), scorer, PROMPTS, run_config(), folder, environment=Talk(2), resume=resume,
+                     save_every=1, progress=stop)  # fmt: skip
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", steps=3)
+    again = run(tmp_path / "cut", resume=True)
+    assert again.history == whole.history
+    for name, tensor in whole.learner.tensors().items():
+        assert torch.equal(tensor, again.learner.tensors()[name]), name
+    # an episode of two turns is paid 1 and 2; a scorer's judgement is added to that
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "samples.jsonl").read_text().splitlines()]
+    assert {row["score"] for row in rows} <= {0.0, 1.0, 3.0}
+    judged = run(tmp_path / "judged", scorer=ShareOfGood())
+    assert judged.history[0]["reward"] > whole.history[0]["reward"]
+
+
+def test_a_run_that_nothing_pays_is_refused(toy, tmp_path):
+    with pytest.raises(ConfigError, match="neither a scorer nor an environment"):
+        align(toy(), None, PROMPTS, run_config(), tmp_path)
 
 
 class Echo:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -84,20 +84,10 @@ def act(engine: Engine, prompts: Sequence[Prompt], samples: int = 1, version: in
         ConfigError: the engine truncates its support.
     """
     whole_support(engine)
-    encoded = [engine.encode(prompt) for prompt in prompts]
+    encoded, text = [engine.encode(prompt) for prompt in prompts], engine.decode
     return [
-        Rollout(
-            prompt,
-            tuple(ids),
-            s.ids,
-            s.logprobs,
-            (1,) * len(s.ids),
-            s.stop,
-            engine.decode(s.ids),
-            version,
-            kept=s.kept,
-        )
-        for prompt, ids, group in zip(prompts, encoded, engine.generate(encoded, samples), strict=True)
+        Rollout(p, tuple(ids), s.ids, s.logprobs, (1,) * len(s.ids), s.stop, text(s.ids), version, (), s.kept)
+        for p, ids, group in zip(prompts, encoded, engine.generate(encoded, samples), strict=True)
         for s in group
     ]
 
@@ -160,7 +150,7 @@ def credit(learner: Learner, rollouts: Sequence[Rollout], scores: Sequence[Score
     cut_B = torch.tensor([r.stop is Stop.LENGTH for r in rollouts], device=device)
     score_B = torch.tensor([s.value for s in scores], dtype=torch.float32, device=device)
     rewards_BT, kl_weight = _leash(learner, seen, mask_BT)
-    rewards_BT += _earned(config, rollouts, score_B, cut_B, tokens)
+    rewards_BT += earned(rollouts, _judged(config, score_B, cut_B), tokens)
     bootstrap_B = torch.zeros_like(score_B)
     if config.truncation == "bootstrap":
         bootstrap_B = values_BU.gather(1, tokens.lens_B[:, None])[:, 0] * cut_B
@@ -220,21 +210,23 @@ def _leash(learner: Learner, seen: TokenScores, mask_BT: Tensor) -> tuple[Tensor
     return kl_rewards(ESTIMATORS[how](seen.logprobs, seen.ref_logprobs), beta, mask_BT), 0.0
 
 
-def _earned(
-    config: AlignConfig, rollouts: Sequence[Rollout], score_B: Tensor, cut_B: Tensor, tokens: TokenBatch
-) -> Tensor:
-    """(B, T) what scorer and environment paid: the score on the policy's last token of a rollout."""
+def _judged(config: AlignConfig, score_B: Tensor, cut_B: Tensor) -> Tensor:
+    """(B) scores, with what becomes of those of cut rollouts."""
+    if config.truncation == "bootstrap":
+        # The value of the state it was cut in stands for all that was to come, the score too.
+        return score_B * ~cut_B
+    return score_B - config.truncation_penalty * cut_B if config.truncation == "penalise" else score_B
+
+
+def earned(rollouts: Sequence[Rollout], score_B: Tensor, tokens: TokenBatch) -> Tensor:
+    """(B, T) what environment and scorer paid: the score on the policy's last token of a rollout."""
     rewards_BT = torch.zeros(tokens.ids_BT.shape, device=score_B.device)
     for row, rollout in enumerate(rollouts):
         if rollout.paid:
             rewards_BT[row, : len(rollout.paid)] = torch.tensor(rollout.paid, device=score_B.device)
-    paid_B = score_B - config.truncation_penalty * cut_B if config.truncation == "penalise" else score_B
-    if config.truncation == "bootstrap":
-        # The value of the state it was cut in stands for all that was to come, the score too.
-        paid_B = score_B * ~cut_B
     columns_T = torch.arange(tokens.ids_BT.shape[1], device=score_B.device)
     last_B = (tokens.chosen_BT * columns_T).argmax(dim=1)
-    rewards_BT[torch.arange(len(rollouts), device=score_B.device), last_B] += paid_B
+    rewards_BT[torch.arange(len(rollouts), device=score_B.device), last_B] += score_B
     return rewards_BT
 
 
@@ -424,14 +416,19 @@ def draw(prompts: Sequence[Prompt], step: int, config: AlignConfig) -> list[Prom
 
 
 def run_step(
-    learner: Learner, scorer: Scorer, prompts: Sequence[Prompt], step: int
+    learner: Learner,
+    scorer: Scorer | None,
+    prompts: Sequence[Prompt],
+    step: int,
+    sample: Callable[[Engine, Sequence[Prompt], int, int], list[Rollout]] = act,
 ) -> tuple[dict[str, float], list[Rollout], list[Score]]:
-    """One whole step."""
-    rollouts = act(learner.engine(step), draw(prompts, step, learner.config),
-                   learner.config.samples, step)  # fmt: skip
-    scores = judge(scorer, rollouts)
+    """One whole step. The scores it returns hold what an environment paid and, if there is one, a scorer."""
+    drawn = draw(prompts, step, learner.config)
+    rollouts = sample(learner.engine(step), drawn, learner.config.samples, step)
+    scores = [Score(0.0)] * len(rollouts) if scorer is None else judge(scorer, rollouts)
     batch = credit(learner, rollouts, scores)
     metrics = batch.metrics | learn(learner, batch, step)
     if isinstance(scorer, Adapts):
         metrics |= scorer.adapt(scores)
-    return metrics, rollouts, scores
+    paid = [replace(s, value=s.value + sum(r.paid)) for s, r in zip(scores, rollouts, strict=True)]
+    return metrics, rollouts, paid

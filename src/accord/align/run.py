@@ -12,16 +12,19 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
+from accord.align.episodes import play
 from accord.align.guard import Action, GuardConfig, Verdict, best_step, distrust
 from accord.align.interrupt import interruptible
 from accord.align.kept import Kept
 from accord.align.learner import Learner
-from accord.align.online import judge, run_step
+from accord.align.online import act, judge, run_step
 from accord.align.samples import cut_samples, record_samples
 from accord.align.settings import AlignConfig
 from accord.align.signals import signals, watched
+from accord.environment import Environment
 from accord.errors import ConfigError, DataError, StoreError
 from accord.lm import checkpoints
 from accord.lm.critic import OwnCritic
@@ -71,11 +74,12 @@ class AlignResult:
 
 def align(
     policy: LanguageModel,
-    scorer: Scorer,
+    scorer: Scorer | None,
     prompts: Sequence[Prompt],
     config: AlignConfig,
     folder: str | Path,
     *,
+    environment: Environment | None = None,
     watch: Mapping[str, Scorer] | None = None,
     guard: GuardConfig = WARNS,
     critic: ValueHead | None = None,
@@ -85,15 +89,16 @@ def align(
 ) -> AlignResult:
     """Train ``policy`` in place against ``scorer``; figures, samples and checkpoints go to ``folder``.
 
-    Ctrl-C ends the run after the step under way, with a checkpoint. ``watch`` names scorers that
-    are logged beside the reward and never optimised. ``guard`` says what is watched for, and whether its
-    verdicts are acted on; each one is a line of verdicts.jsonl, with its reason. A run that is rolled back
-    ends with the best weights it kept. ``critic`` is given where the settings ask for one begun as a reward
-    model.
+    With an ``environment`` each prompt begins an episode with it (``align.episodes``); it pays, and a scorer
+    may judge the episodes besides, or be ``None``. ``watch`` names scorers that are logged beside the reward
+    and never optimised. ``guard`` says what is watched for, and whether its verdicts are acted on; each is
+    a line of verdicts.jsonl, with its reason. A run that is rolled back ends with the best weights it kept.
+    ``critic`` is given where the settings ask for one begun as a reward model. Ctrl-C ends the run after the
+    step under way, with a checkpoint.
 
     Raises:
         DataError: no prompts, or one that is empty or does not fit the context.
-        ConfigError: ``folder`` holds a run and ``resume`` was not asked for.
+        ConfigError: ``folder`` holds a run and ``resume`` was not asked for; or nothing pays.
         StoreError: the run to resume was made from another model, with other settings or prompts.
         NumericsError: a reward, loss or importance ratio is wrong; the last checkpoint stands.
     """
@@ -101,6 +106,9 @@ def align(
         raise DataError("no prompts to align on; import some, or choose another split")
     if save_every < 1:
         raise ConfigError(f"save_every is {save_every}; a checkpoint is written every 1 or more steps")
+    if scorer is None and environment is None:
+        raise ConfigError("neither a scorer nor an environment: nothing would be learned; give one of them")
+    sample = act if environment is None else partial(play, environment=environment)
     folder = Path(folder)
     if checkpoints.latest(folder) is not None and not resume:
         raise ConfigError(f"{folder} holds a run already; add --resume to go on with it, or name another")
@@ -117,7 +125,7 @@ def align(
         for step in range(len(history), config.steps if end is End.STEPS else 0):
             if guard.keeps:
                 run.kept.note()
-            metrics, rollouts, scores = run_step(learner, scorer, prompts, step)
+            metrics, rollouts, scores = run_step(learner, scorer, prompts, step, sample)
             metrics = {
                 "step": step + 1,
                 "steps": config.steps,
@@ -196,7 +204,7 @@ class _Watched:
 
 
 def _begin(
-    folder: Path, learner: Learner, prompts: Sequence[Prompt], scorer: Scorer, resume: bool
+    folder: Path, learner: Learner, prompts: Sequence[Prompt], scorer: Scorer | None, resume: bool
 ) -> list[Metrics]:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "metrics.jsonl"

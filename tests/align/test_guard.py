@@ -63,10 +63,10 @@ def test_a_window_of_one_judges_each_step():
 # -- evidence ----------------------------------------------------------------------------------
 
 CALM = {
-    "reward": 0.0, "kl": 1.0, "beta": 0.1, "length": 25.0, "truncated": 0.02, "empty": 0.0, "repeated": 0.03,
-    "copied": 0.05, "marks": 0.04, "alike": 0.1, "distinct": 0.9, "phrase": 0.2, "entropy": 0.6,
-    "pays_length": 0.3, "reference_surprise": 0.5, "judge": 0.5, "judge error": 0.02, "judge agrees": 0.5,
-    "part sd": 0.4,
+    "rollouts": 24.0, "reward": 0.0, "reward_std": 0.5, "kl": 1.0, "beta": 0.1, "length": 25.0,
+    "truncated": 0.02, "empty": 0.0, "repeated": 0.03, "copied": 0.05, "marks": 0.04, "alike": 0.1,
+    "distinct": 0.9, "phrase": 0.2, "entropy": 0.6, "pays_length": 0.3, "reference_surprise": 0.5,
+    "judge": 0.5, "judge error": 0.02, "judge agrees": 0.5, "part sd": 0.4,
 }  # fmt: skip
 ACT = GuardConfig(mode="act")
 WITNESSED = GuardConfig(mode="act", witness="judge")
@@ -138,11 +138,22 @@ def test_nothing_is_suspected_in_the_first_steps() -> None:
 
 
 def test_a_noisy_signal_may_stray_as_far_as_it_always_did() -> None:
-    """Lengths of 5 to 45 in the first steps: a spread of 14.8 tokens, and 70 is 3 of them away."""
-    history = run(length=70.0)
-    for row, length in zip(history[:4], (5.0, 20.0, 30.0, 45.0), strict=True):
+    """Lengths of 10, 25 and 40 in the first steps: a spread of 22.2 tokens, and 110 is 3.8 of them away."""
+    history = run(length=110.0)
+    for row, length in zip(history, (10.0, 25.0, 40.0), strict=False):
         row["length"] = length
     assert judged(history) == Verdict(Action.GO_ON)
+
+
+def test_a_witness_that_backs_the_reward_no_longer_is_a_doubt_and_one_against_it_an_alarm() -> None:
+    """Of 24 rollouts and three steps a rank correlation has a standard error of 0.12: -0.3 may be chance."""
+    assert judged(run(**{"judge agrees": 0.15}), WITNESSED) == Verdict(Action.GO_ON)
+    verdict = judged(run(**{"judge agrees": -0.3}), WITNESSED)
+    assert verdict.action is Action.WARN
+    assert "judge no longer likes what the reward likes" in verdict.reason
+    assert judged(run(**{"judge agrees": -0.4}), WITNESSED).action is Action.ROLL_BACK
+    few = [dict(row, rollouts=4.0) for row in run(**{"judge agrees": -0.4})]
+    assert judged(few, WITNESSED).action is Action.WARN
 
 
 def test_the_witness_may_fall_by_chance_or_with_the_reward() -> None:
@@ -177,14 +188,15 @@ def test_pay_for_length_is_doubted() -> None:
 
 
 def test_parts_that_move_apart_are_doubted_and_views_of_one_model_are_not() -> None:
-    def parted(up: str, down: str):
+    def parted(up: str, down: str, by: float = 1.0):
         rows = run(8)
         for at, row in enumerate(rows):
-            shift = 0.01 * (at % 2) + (1.0 if at >= 5 else 0.0)
+            shift = by if at >= 5 else 0.0
             row |= {f"part {up}": shift, f"part {down}": -shift}
         return judged(rows)
 
     assert "part 'length' rises while its part 'model' falls" in parted("length", "model").reason
+    assert parted("length", "model", by=0.15) == Verdict(Action.GO_ON)  # 0.3 of the reward's deviation
     assert parted("member 1", "member 2") == Verdict(Action.GO_ON)
     assert parted("good p", "bad p") == Verdict(Action.GO_ON)
 

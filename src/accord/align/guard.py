@@ -60,7 +60,7 @@ class GuardConfig(Config):
     """Steps without a gain of the witness after which a run goes back to its best step and ends."""
     peak_kl: float | None = Field(None, gt=0)
     """KL at which the true reward is expected to turn (``stats.overoptimisation``), in nats a completion."""
-    first: int = Field(4, ge=3)
+    first: int = Field(3, ge=2)
     """First steps, which set what is normal; nothing is suspected during them."""
     window: int = Field(3, ge=1)
     """Latest steps whose mean is judged."""
@@ -112,7 +112,7 @@ DRIFTS = (
     Drift("phrase", "one phrase spread from {normal:.0%} to {now:.0%} of the answers", 1, 0.35, 0.6),
     Drift("entropy", "entropy fell from {normal:.2f} to {now:.2f} nats a token", -1, 0.6, 0.9, True),
     Drift("reference_surprise",
-          "the reference's surprise rose from {normal:.2f} to {now:.2f} nats a token", 1, 0.7, 2.0),
+          "the reference's surprise rose from {normal:.2f} to {now:.2f} nats a token", 1, 0.4, 0.75),
     Drift("part sd", "the ensemble's members drew apart: their spread rose from {normal:.2f} to {now:.2f}",
           1, 1.0, 2.0, True),
 )  # fmt: skip
@@ -140,10 +140,12 @@ SPREADS = 4.0
 """Spreads of the first steps that a change must exceed."""
 ERRORS = 3.0
 """Standard errors by which the witness must have fallen."""
-AGREES = -0.25
-"""Rank correlation of reward and witness, within a step, from which they point opposite ways."""
+AGREES = 0.1
+"""Rank correlation of reward and witness within a step below which the witness backs the reward no longer."""
 PAYS_LENGTH = 0.85
 """Rank correlation of reward and length beyond which length is what is paid."""
+LEAST_MOVE = 0.1
+"""A part's spread is at least this share of the reward's deviation: a rule may be constant at first."""
 INNER = ("mean", "sd", "p_acceptable")
 """Parts that describe a score and are not summed in it."""
 
@@ -254,11 +256,13 @@ def _witnessed(history: History, guard: GuardConfig) -> list[Evidence]:
     if name is None or not _rises(history, guard):
         return []
     found = []
-    agrees = _mean(history[-guard.window :], f"{name} agrees")
-    if agrees is not None and agrees < AGREES:
-        found.append(
-            Evidence(Strength.ALARM, f"{name} likes what the reward does not (rank correlation {agrees:.2f})")
-        )
+    agrees, rollouts = (_mean(history[-guard.window :], key) for key in (f"{name} agrees", "rollouts"))
+    if agrees is not None and rollouts is not None and agrees < AGREES:
+        # A rank correlation of n independent pairs has variance 1 / (n - 1).
+        against = agrees < -ERRORS / math.sqrt(guard.window * max(rollouts - 1, 1))
+        says = "likes what the reward does not" if against else "no longer likes what the reward likes"
+        strength = Strength.ALARM if against else Strength.DOUBT
+        found.append(Evidence(strength, f"{name} {says} (rank correlation {agrees:.2f})"))
     now = _mean(history[-guard.window :], name)
     full = _trailing(history[: -guard.window], guard)[guard.window - 1 :]
     if not full or now is None:
@@ -278,13 +282,14 @@ def _witnessed(history: History, guard: GuardConfig) -> list[Evidence]:
 
 def _parted(history: History, guard: GuardConfig) -> list[Evidence]:
     """Two parts of the reward that move apart: one falls as another rises."""
+    scale = _mean(history[: guard.first], "reward_std") or 0.0
     names = [key for key in history[-1] if key.startswith("part ") and not _inner(key)]
     moved = {}
     for key in names:
         normal, spread = _normal(history, key, guard)
         now = _mean(history[-guard.window :], key)
-        if normal is not None and now is not None and spread > 0:
-            moved[key.removeprefix("part ")] = (now - normal) / spread
+        if normal is not None and now is not None and (unit := max(spread, LEAST_MOVE * scale)) > 0:
+            moved[key.removeprefix("part ")] = (now - normal) / unit
     if len(moved) < 2:
         return []
     down, up = min(moved, key=lambda k: moved[k]), max(moved, key=lambda k: moved[k])

@@ -46,6 +46,7 @@ def signals(
     texts = [rollout.text for rollout in rollouts]
     spoken = [words(text) for text in texts]
     found = {
+        "rollouts": float(len(rollouts)),
         "empty": _mean(not said for said in spoken),
         "repeated": _mean(repeated(rollout.ids) for rollout in rollouts),
         "copied": _mean(

@@ -1,0 +1,66 @@
+"""The benchmark of gold against KL: what it reads off a curve, and that it runs at a tiny size."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def frontier(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import frontier
+
+    return frontier
+
+
+def test_gold_is_read_off_between_looks(frontier):
+    curve = [{"kl": 0.0, "gold": 0.4}, {"kl": 1.0, "gold": 0.6}, {"kl": 3.0, "gold": 0.5}]
+    assert frontier.gold_at(curve, 0.5) == pytest.approx(0.5)
+    assert frontier.gold_at(curve, 2.0) == pytest.approx(0.55)
+    assert math.isnan(frontier.gold_at(curve, 3.5))  # it never got as far
+
+
+def test_a_peer_is_compared_on_the_seeds_in_which_both_got_there(frontier):
+    def seed(end, gold):
+        return [{"kl": 0.0, "gold": 0.4, "reward": 0.0}, {"kl": end, "gold": gold, "reward": 1.0}]
+
+    curves = {
+        "ppo": [seed(1.0, 0.6), seed(1.0, 0.8), seed(0.2, 0.5)],
+        "trl ppo": [seed(1.0, 0.5), seed(1.0, 0.6), seed(1.0, 0.9)],
+    }
+    row = frontier.report(curves, [1.0])["runs"]["ppo"]
+    assert row["reached_1"] == 2
+    assert row["gold_at_1"]["value"] == pytest.approx(0.7)
+    assert row["less_trl_ppo_at_1"]["value"] == pytest.approx(0.15)
+
+
+@pytest.mark.slow
+def test_it_runs(tmp_path):
+    names = "ppo,rloo,trpo,dpo,rft"
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks/frontier.py"),
+        "--quick",
+        "--seeds",
+        "2",
+        "--only",
+        names,
+    ]
+    done = subprocess.run(
+        [*command, "--folder", str(tmp_path), "--plot", str(tmp_path / "plot.svg")],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert set(found["runs"]) == set(names.split(","))
+    assert (tmp_path / "plot.svg").stat().st_size > 1000

@@ -2,8 +2,9 @@
 
 Every algorithm, online and offline, aligns a tiny model twice: once straight through, and once in a process
 that is killed (SIGKILL) at a random moment after it began, and started again with resume, until it ends;
-some are killed twice. Compared are the digests of the final policy, of all that the last checkpoint holds of
-weights (critic and what lags behind the policy too), of metrics.jsonl, and of what the final policy samples.
+some are killed twice. Compared are the digests of the final policy, of the last checkpoint's files (weights
+with critic and what lags behind the policy, optimiser, state), of metrics.jsonl, and of what the final policy
+samples.
 Checkpoints are written every one to three steps, so steps are done again.
 
 The last line is one JSON object: ``kills`` that struck a run under way, ``identical`` runs of those ``runs``,
@@ -28,7 +29,6 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors.torch import load_file
 
 from accord.align.preference import PreferenceConfig, prefer
 from accord.align.rows import ROWS
@@ -45,6 +45,11 @@ ONLINE = ("ppo", *ROWS)
 OFFLINE = ("dpo", "ipo", "kto", "orpo", "simpo", "rft")
 PROMPTS = [Prompt.from_text(text) for text in ("Hello", "Where is it?", "My parcel", "Thanks", "Why?", "No")]
 STEPS = 10
+OWN = {
+    "ppo": {"critic_warmup": 1}, "a2c": {"critic": "own"}, "nlpo": {"mask_every": 4},
+    "reinforce": {"reference": "ema"}, "grpo": {"reference": "reset", "reference_every": 4},
+}  # fmt: skip
+"""Settings that some algorithms take, so that each kind of state is killed and resumed once."""
 
 
 class Vowels:
@@ -107,9 +112,7 @@ def run(name: str, base: Path, folder: Path, every: int, *, resume: bool) -> Non
         config = AlignConfig(
             algorithm=name, steps=STEPS, prompts_per_step=4, samples_per_prompt=2, minibatch=4, epochs=2,
             max_new_tokens=8, lora_rank=4, learning_rate=1e-2, kl_target=0.5, kl_horizon=50, seed=3,
-            mask_every=4, critic_warmup=1, critic="own" if name == "a2c" else "head",
-            reference="ema" if name == "reinforce" else "reset" if name == "grpo" else "start",
-            reference_every=4,
+            **OWN.get(name, {}),
         )  # fmt: skip
         align(policy, Vowels(), PROMPTS, config, folder, resume=resume, save_every=every)
     elif name == "rft":
@@ -139,7 +142,7 @@ def result(folder: Path) -> str:
     for path in sorted(folder.rglob("*.jsonl")):
         sha.update(path.read_bytes())
     for path in sorted(folder.rglob("checkpoint-*"))[-1:]:
-        sha.update(tensors_hash(load_file(path / "weights.safetensors")).encode())
+        sha.update((path / "sums.json").read_bytes())  # of its weights, optimiser and state
     return sha.hexdigest()[:16]
 
 

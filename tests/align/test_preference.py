@@ -434,11 +434,23 @@ def test_a_source_can_be_turned_down_to_nothing(toy):
     assert moved[0] > moved[1]
 
 
-def test_the_reference_is_the_weights_below_adapters_that_were_trained_before(toy):
+def test_the_reference_is_where_learning_starts_adapters_that_were_trained_before_too(toy):
     policy = toy()
     prefer(policy, SOFT, settings(epochs=20))
     config = settings()
     trainer = Trainer(policy, config, read(policy, config, SOFT))
     found = Reference.of(trainer).logprobs[FIRST.id]
-    assert_close(found, logprobs(toy()).detach(), atol=1e-5, rtol=0)
-    assert (found - measured(policy, answers_of(trainer.data.groups), 4)).abs().max() > 0.1
+    assert_close(found, measured(policy, answers_of(trainer.data.groups), 4), atol=1e-5, rtol=0)
+    assert (found - logprobs(toy()).detach()).abs().max() > 0.1
+    report = prefer(policy, SOFT * 2, settings(epochs=1, kl_prompts=4))
+    assert report.history[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+
+
+def test_a_setting_that_would_do_nothing_is_refused():
+    for given, name in (
+        ({"algorithm": "kto", "label_smoothing": 0.1}, "label_smoothing"),
+        ({"algorithm": "dpo", "margin": 0.5}, "margin"),
+        ({"algorithm": "ipo", "bad_weight": 2.0}, "bad_weight"),
+    ):
+        with pytest.raises(ConfigError, match=f"{name} would do nothing"):
+            PreferenceConfig(**given)

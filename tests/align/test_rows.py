@@ -14,6 +14,7 @@ from accord.align.run import align
 from accord.align.settings import AlignConfig
 from accord.errors import ConfigError, NumericsError
 from accord.lm.critic import OwnCritic
+from accord.lm.model import LanguageModel
 from accord.types import Rollout, Score, Stop
 from toys import GOOD, OTHER, PROMPTS, FirstToken, ShareOfGood, first_token, run_config
 
@@ -175,9 +176,8 @@ def test_the_critics_lambda_is_its_own(toy):
 def test_a_reference_that_is_reset_catches_up_and_an_average_follows(toy):
     kept = {}
     for kind in ("start", "reset", "ema"):
-        learner = Learner(
-            toy("llama"), run_config(reference=kind, reference_every=2, reference_decay=0.5, steps=4)
-        )
+        own = {"reset": {"reference_every": 2}, "ema": {"reference_decay": 0.5}}.get(kind, {})
+        learner = Learner(toy("llama"), run_config(reference=kind, steps=4, **own))
         kept[kind] = [run_step(learner, ShareOfGood(), PROMPTS, step)[0]["kl"] for step in range(3)]
     assert all(kl[0] == pytest.approx(0, abs=1e-6) for kl in kept.values())
     assert kept["start"][1] == pytest.approx(kept["reset"][1], rel=1e-3)  # not reset yet
@@ -267,3 +267,61 @@ def test_an_algorithm_brings_its_own_settings_and_yields_to_those_given():
     assert (gspo.samples, gspo.passes, gspo.ratio_clip, gspo.leash) == (4, 1, 3e-4, ("loss", "k3"))
     given = AlignConfig(algorithm="gspo", samples_per_prompt=2, epochs=3, clip=0.1, kl_in="reward", kl="k1")
     assert (given.samples, given.passes, given.ratio_clip, given.leash) == (2, 3, 0.1, ("reward", "k1"))
+
+
+# -- where training starts ---------------------------------------------------------------------
+
+
+def nudged(policy):
+    """The policy with adapters that say something, as an earlier training leaves it."""
+    policy.add_lora(4)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for p in policy.trainable():
+            p.add_(0.1 * torch.randn(p.shape, generator=generator))
+    return policy
+
+
+def test_adapters_that_are_there_belong_to_where_training_starts(toy):
+    learner = Learner(nudged(toy("llama")), config_of("rloo", max_new_tokens=4, beta=0.1))
+    metrics, _, _ = run_step(learner, ShareOfGood(), PROMPTS, 0)
+    assert metrics["kl"] == pytest.approx(0, abs=1e-6)
+    other = toy("llama")
+    other.add_lora(4)
+    assert learner.reference_hash != Learner(other, learner.config).reference_hash  # no resume from another
+
+
+def test_weights_too_coarse_to_train_are_refused(toy_folder):
+    coarse = LanguageModel.load(toy_folder(), dtype="bfloat16")
+    with pytest.raises(ConfigError, match="bfloat16, which rounds small updates away"):
+        Learner(coarse, config_of("rloo", lora_rank=0))
+    policy = LanguageModel.load(toy_folder(), dtype="bfloat16")
+    learner = Learner(policy, config_of("ppo", critic="own"), OwnCritic(policy.frozen_copy()))
+    assert {p.dtype for p in learner.policy.trainable()} == {torch.float32}
+    assert {p.dtype for p in learner.critic.parameters()} == {torch.float32}
+
+
+def test_equal_rewards_do_not_make_the_leash_in_the_loss_a_hammer(toy):
+    learner = Learner(toy("llama"), config_of("ppo", kl_in="loss", kl="k3", beta=0.05, max_new_tokens=4))
+    rollouts = act(learner.engine(0), PROMPTS)
+    batch = credit(learner, rollouts, [Score(0.7)] * len(rollouts))
+    assert batch.kl_weight < 0.05 / math.sqrt(1e-8) * 1.001
+
+
+@pytest.mark.parametrize(
+    ("settings", "idle"),
+    [
+        ({"algorithm": "rloo", "critic": "own"}, "critic"),
+        ({"algorithm": "grpo", "gamma": 0.9}, "gamma"),
+        ({"mask_top_p": 0.5}, "mask_top_p"),
+        ({"reference": "ema", "reference_every": 3}, "reference_every"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(settings, idle):
+    with pytest.raises(ConfigError, match=f"{idle} would do nothing"):
+        AlignConfig(**settings)
+
+
+def test_a_budget_to_a_reference_that_moves_is_refused():
+    with pytest.raises(ConfigError, match="stop_kl is a budget from where training starts"):
+        AlignConfig(reference="ema", stop_kl=1.0)

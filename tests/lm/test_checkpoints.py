@@ -103,7 +103,7 @@ def test_killed_while_saving_the_last_whole_one_is_there(tmp_path):
         child = subprocess.Popen(
             [sys.executable, "-c", SAVES, str(folder)],
             stdout=subprocess.PIPE,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=THREAD,
         )
         for _ in range(3):
             child.stdout.readline()

@@ -53,7 +53,7 @@ def test_it_is_made_only_where_it_can_be_and_is_asked_for(tmp_path):
     path = write_tiny(tmp_path / "base", "llama")
     policy = LanguageModel.load(path)
     assert critic_of(policy, reward_model(path), AlignConfig()) is None
-    assert critic_of(policy, reward_model(path), AlignConfig(algorithm="rloo", critic="reward")) is None
+    assert critic_of(policy, reward_model(path), AlignConfig(critic="own")) is None
     with pytest.raises(ConfigError, match="the reward is a Fake"):
         critic_of(policy, type("Fake", (), {"score": None})(), CONFIG)
     other = write_tiny(tmp_path / "other", "gpt2")

@@ -164,7 +164,8 @@ def test_davidson_learns_the_share_of_ties():
         with torch.no_grad():
             log_nu -= log_nu.grad
     assert log_nu.exp().item() == pytest.approx(3.0, abs=1e-4)
-    d = torch.randn(10, dtype=torch.float64, requires_grad=True)
+    generator = torch.Generator().manual_seed(6)
+    d = torch.randn(10, dtype=torch.float64, generator=generator).requires_grad_()
     assert gradcheck(lambda x, nu: ranking_loss(x, zero, labels, log_nu=nu)[0], [d, log_nu])
 
 
@@ -181,7 +182,8 @@ def test_ranking_gradient_vanishes_at_the_labelled_probability():
     loss, _ = ranking_loss(chosen, torch.zeros_like(p), p)
     loss.backward()
     assert_close(chosen.grad, torch.zeros_like(p), atol=1e-12, rtol=0)
-    inputs = [torch.randn(4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    generator = torch.Generator().manual_seed(7)
+    inputs = [torch.randn(4, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2)]
     labels = torch.tensor([1.0, 0.8, 0.5, 0.7], dtype=torch.float64)
     assert gradcheck(lambda c, r: ranking_loss(c, r, labels, margin_P=labels)[0], inputs)
 

@@ -15,6 +15,7 @@ from accord.lm.heads import ValueHead
 from accord.lm.model import LanguageModel
 from accord.lm.tokens import TokenBatch
 from accord.rl.kl import Beta
+from accord.types import digest
 
 TRUNK_SHARE = 0.1
 """A critic's own trunk learns at this share of its head's rate: the head starts from nothing."""
@@ -26,25 +27,16 @@ class Learner:
     ``critic`` is handed over where the settings ask for one with a trunk of its own (``lm.critic``).
 
     Raises:
-        ConfigError: all weights are to train and the policy has adapters (its reference, the weights below
-            them, would move with it); or the critic is not the one the settings name.
+        ConfigError: all weights are to train and the policy has adapters or coarse weights; or the critic is
+            not the one the settings name.
     """
 
     def __init__(self, policy: LanguageModel, config: AlignConfig, critic: ValueHead | None = None) -> None:
-        if not config.lora_rank and policy.peft is not None:
-            raise ConfigError(
-                f"{policy.name} has adapters and lora_rank is 0: merge them first to train all weights, or "
-                "set lora_rank to train the adapters"
-            )
         self.config = config
         self.policy = policy
         self.critic = _critic(policy, config, critic)
-        if config.lora_rank and policy.peft is None:
-            policy.add_lora(config.lora_rank, seed=config.seed)
-        elif not config.lora_rank:
-            policy.net.requires_grad_(True)
-        # Adapters off is the reference only while the reference stays where training started.
-        shared = policy.peft is not None and config.reference == "start"
+        # Adapters off is the reference only if they are fresh and it stays where training starts.
+        shared = policy.make_trainable(config.lora_rank, config.seed) and config.reference == "start"
         self.reference = policy if shared else policy.frozen_copy()
         self.masker = policy.frozen_copy() if config.row.masked else None
         self.beta = Beta(config.beta, config.kl_target, config.kl_horizon)
@@ -62,7 +54,8 @@ class Learner:
     @cached_property
     def reference_hash(self) -> str:
         """Digest of the reference's weights where training starts."""
-        return self.reference.weights_hash()
+        below = self.reference.weights_hash()
+        return below if self.reference is self.policy else digest(below, self.reference.adapter_hash())
 
     def reference_hidden(self, tokens: TokenBatch) -> Tensor:
         """(B, T, D) states of the reference: adapters off, or the copy."""

@@ -144,36 +144,28 @@ class Trainer:
     """A policy made ready to train on ``data``, with what its figures need.
 
     Raises:
-        ConfigError: all weights are to train and the policy has adapters; or ``max_new_tokens`` is more than
-            the model's positions.
+        ConfigError: all weights are to train and the policy has adapters or coarse weights; or
+            ``max_new_tokens`` is more than the model's positions.
     """
 
     policy: LanguageModel
     config: OfflineConfig
     data: Data
     reference: LanguageModel | None = None
-    """What the KL is measured to, where all weights train and it is not where this training starts."""
+    """What the KL is measured to, where it is not where this training starts."""
     engine: Engine | None = field(init=False, default=None)
     pack: bool = field(init=False, default=False)
     """Whether a prompt passes the policy once with all its completions."""
 
     def __post_init__(self) -> None:
         policy, config = self.policy, self.config
-        if not config.lora_rank and policy.peft is not None:
-            raise ConfigError(
-                f"{policy.name} has adapters and lora_rank is 0: merge them first to train all weights, or "
-                "set lora_rank to train the adapters"
-            )
-        if config.lora_rank and policy.peft is None:
-            policy.add_lora(config.lora_rank, seed=config.seed)
-        elif not config.lora_rank:
-            policy.net.requires_grad_(True)
+        fresh = policy.make_trainable(config.lora_rank, config.seed)
         self.pack = may_pack(policy, self.data.groups[: config.batch_prompts])
         if self.data.held and config.kl_prompts:
             sampling = SamplingConfig(max_new_tokens=config.max_new_tokens, seed=config.seed)
             self.engine = Engine(policy, sampling)
             if self.reference is None:
-                self.reference = policy if policy.peft is not None else policy.frozen_copy()
+                self.reference = policy if fresh else policy.frozen_copy()
 
     def run(
         self,

@@ -9,13 +9,9 @@ One step is five verbs, and they are public so that a loop of one's own can be w
     verdict = distrust(history, ...)                  # go on or stop
 
 PPO is that of Ziegler et al. 2019 (arXiv:1909.08593) with the details of Huang et al. 2024
-(arXiv:2403.17031): reward r_t = -beta (log pi - log ref) with the score added at the last token, GAE,
-clipped policy and value losses, advantages whitened over the real tokens of the whole batch.
-What differs: the critic may be a head on the policy's own trunk; the exact KL over the vocabulary is
-measured beside the sampled one; a truncated completion is not a finished one. The other algorithms are
-rows of ``align.algorithms``.
-
-All randomness is a function of (seed, step), so a step done again gives the same bits.
+(arXiv:2403.17031): r_t = -beta (log pi - log ref) with the score at the last token, GAE, clipped policy and
+value losses, advantages whitened over the tokens of the whole batch. Other algorithms are rows
+(``align.algorithms``). All randomness is a function of (seed, step): a step done again gives the same bits.
 
 Legend: B rollouts, T completion tokens, U = T + 1, D width.
 """
@@ -26,6 +22,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -38,7 +35,7 @@ from accord.lm.engine import Engine
 from accord.lm.fit import fit
 from accord.lm.score import TokenScores, score_hidden
 from accord.lm.tokens import TokenBatch
-from accord.rl.advantages import explained_variance, gae, masked_mean, masked_var, whiten
+from accord.rl.advantages import EPSILON, explained_variance, gae, masked_mean, masked_var, whiten
 from accord.rl.kl import ESTIMATORS, ahead, kl_loss, kl_rewards
 from accord.rl.losses import clipped_value_loss, token_weights
 from accord.types import Adapts, Completion, Prompt, Rollout, Score, Scorer, Stop, score_groups
@@ -178,7 +175,7 @@ def credit(learner: Learner, rollouts: Sequence[Rollout], scores: Sequence[Score
         batch = batch.rows((~cut_B).nonzero()[:, 0])
     if not config.row.whiten:
         return batch
-    spread = math.sqrt(float(masked_var(batch.advantages_BT, batch.mask_BT))) or 1.0
+    spread = math.sqrt(float(masked_var(batch.advantages_BT, batch.mask_BT)) + EPSILON)  # as in whiten
     white_BT = whiten(batch.advantages_BT, batch.mask_BT)
     return replace(batch, advantages_BT=white_BT, kl_weight=batch.kl_weight / spread)
 
@@ -402,17 +399,15 @@ def minibatches(
 
 def draw(prompts: Sequence[Prompt], step: int, config: AlignConfig) -> list[Prompt]:
     """The prompts of ``step``: epochs of the shuffled set, one after another, as a function of the seed."""
-    first = step * config.prompts_per_step
-    out = []
-    orders: dict[int, list[int]] = {}
-    for at in range(first, first + config.prompts_per_step):
-        epoch, place = divmod(at, len(prompts))
-        if epoch not in orders:
-            order = list(range(len(prompts)))
-            random.Random(f"{config.seed}:prompts:{epoch}").shuffle(order)
-            orders[epoch] = order
-        out.append(prompts[orders[epoch][place]])
-    return out
+    count, first = len(prompts), step * config.prompts_per_step
+
+    @cache
+    def order(epoch: int) -> list[int]:
+        places = list(range(count))
+        random.Random(f"{config.seed}:prompts:{epoch}").shuffle(places)
+        return places
+
+    return [prompts[order(i // count)[i % count]] for i in range(first, first + config.prompts_per_step)]
 
 
 def run_step(
@@ -428,7 +423,7 @@ def run_step(
     scores = [Score(0.0)] * len(rollouts) if scorer is None else judge(scorer, rollouts)
     batch = credit(learner, rollouts, scores)
     metrics = batch.metrics | learn(learner, batch, step)
-    if isinstance(scorer, Adapts):
+    if isinstance(scorer, Adapts) and step >= learner.config.critic_warmup:  # a still policy cannot answer
         metrics |= scorer.adapt(scores)
     paid = [replace(s, value=s.value + sum(r.paid)) for s, r in zip(scores, rollouts, strict=True)]
     return metrics, rollouts, paid

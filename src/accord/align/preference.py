@@ -26,7 +26,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from accord.align.answers import Answer, Group, Reader, measured
@@ -61,7 +61,7 @@ class PreferenceConfig(OfflineConfig):
     """The leash (dpo, ipo, kto), weight of the odds ratio (orpo) or scale (simpo); the loss's own if not set:
     0.1, and 2 for simpo."""
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
-    """Share of comparisons taken to be flipped; with dpo, conservative DPO."""
+    """Share of comparisons taken to be flipped (not kto); with dpo, conservative DPO."""
     margin: float = Field(1.0, ge=0)
     """simpo: how far the chosen is to lead, in units of beta times nats a token."""
     good_weight: float = Field(1.0, ge=0)
@@ -70,6 +70,22 @@ class PreferenceConfig(OfflineConfig):
     """...and a bad one."""
     source_weights: dict[str, float] = Field(default_factory=dict)
     """How much a source's judgements count, by its name; 1 where it is not named."""
+
+    @model_validator(mode="after")
+    def _idle(self) -> PreferenceConfig:
+        readers = {
+            "label_smoothing": ("dpo", "ipo", "orpo", "simpo"),
+            "margin": ("simpo",),
+            "good_weight": ("kto",),
+            "bad_weight": ("kto",),
+        }
+        fields = type(self).model_fields
+        for name, algorithms in readers.items():
+            if getattr(self, name) != fields[name].default and self.algorithm not in algorithms:
+                raise ConfigError(
+                    f"{name} would do nothing with {self.algorithm}; it belongs to {', '.join(algorithms)}"
+                )
+        return self
 
     @property
     def strength(self) -> float:
@@ -208,15 +224,14 @@ class Reference:
     @classmethod
     @torch.no_grad()
     def of(cls, trainer: Trainer) -> Reference:
-        """Measure before training; adapters are off, so adapters that were trained before do not count."""
+        """Measure before training: fresh adapters change nothing, and those there are belong to the start."""
         policy, groups, rows = trainer.policy, trainer.data.groups, trainer.config.micro_rows
         strangers: dict[str, tuple[Answer, float]] = {}
-        with policy.adapters_off():
-            found = trainer.measured()
-            if isinstance(trainer.config, PreferenceConfig) and trainer.config.algorithm == "kto":
-                others = _strangers(policy, groups, trainer.config)
-                theirs = measured(policy, others, rows).tolist()
-                strangers = {g.prompt.id: (o, t) for g, o, t in zip(groups, others, theirs, strict=True)}
+        found = trainer.measured()
+        if isinstance(trainer.config, PreferenceConfig) and trainer.config.algorithm == "kto":
+            others = _strangers(policy, groups, trainer.config)
+            theirs = measured(policy, others, rows).tolist()
+            strangers = {g.prompt.id: (o, t) for g, o, t in zip(groups, others, theirs, strict=True)}
         parts = found.split([len(group.inputs) for group in groups])
         return cls({g.prompt.id: part for g, part in zip(groups, parts, strict=True)}, strangers)
 
@@ -368,7 +383,7 @@ def _judgements(group: Group) -> Sequence[tuple[float, ...]]:
 
 
 def _good_to_bad(data: Data, config: PreferenceConfig) -> float:
-    marks = [mark for group in data.train for mark in group.marks]
+    marks = marks_of(data.train)  # as the loss weighs them: a prompt's together as one
     good = config.good_weight * sum(mark.weight * mark.p_good for mark in marks)
     bad = config.bad_weight * sum(mark.weight * (1 - mark.p_good) for mark in marks)
     return good / bad if bad else math.nan

@@ -49,7 +49,7 @@ class AlignConfig(Config):
     value_clip: float = Field(0.2, gt=0)
     """Values may move this far from the rollout's before their loss is clipped."""
     value_coef: float = Field(0.1, ge=0)
-    """Weight of the value loss on a shared trunk."""
+    """Weight of the value loss beside the policy's."""
     gamma: float = Field(1.0, gt=0, le=1)
     """Discount a token."""
     lam: float = Field(0.95, ge=0, le=1)
@@ -152,9 +152,32 @@ class AlignConfig(Config):
                 f"truncation = bootstrap pays the critic's value and {self.algorithm} has no critic; "
                 "penalise or mask cut completions"
             )
+        idle = self._idle()
+        if idle:
+            raise ConfigError(
+                f"{', '.join(idle)} would do nothing with algorithm {self.algorithm}, reference "
+                f"{self.reference}; leave out what was meant for another"
+            )
+        if self.reference != "start" and self.stop_kl is not None:
+            raise ConfigError(
+                f"stop_kl is a budget from where training starts, and with reference = {self.reference} the "
+                "KL is to a reference that follows; leave one out"
+            )
         if self.leash == ("reward", "exact") and self.row.samples > 1:
             raise ConfigError(
                 f"the exact KL in the reward is credit for each token and {self.algorithm} credits whole "
                 'completions; take kl = "k1", or kl_in = "loss"'
             )
         return self
+
+    def _idle(self) -> list[str]:
+        """Settings that are not at their default and that this run would never read."""
+        unread = {
+            **dict.fromkeys(("critic", "critic_warmup", "critic_lam"), not self.row.critic),
+            **dict.fromkeys(("mask_top_p", "mask_every"), not self.row.masked),
+            "gamma": self.row.samples > 1,
+            "reference_every": self.reference != "reset",
+            "reference_decay": self.reference != "ema",
+        }
+        fields = type(self).model_fields
+        return [name for name, idle in unread.items() if idle and getattr(self, name) != fields[name].default]

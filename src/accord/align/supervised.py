@@ -102,7 +102,7 @@ def supervise(
 ) -> SupervisedReport:
     """Fine-tune ``policy`` in place on what is to be said; with ``folder`` it can be resumed exactly.
 
-    ``reference`` is what the KL is measured to where all weights train; without it, where training starts.
+    ``reference`` is what the KL is measured to; without it, where training starts.
 
     Raises:
         ConfigError: all weights are to train and the policy has adapters; or ``folder`` holds a run and
@@ -195,7 +195,8 @@ def distil(
     """
     if not prompts:
         raise DataError("no prompts to sample for; import some, or choose another split")
-    reference = None if config.lora_rank else policy.frozen_copy()
+    # all rounds are measured to where the first one starts: below the adapters it makes, or a copy
+    reference = policy if config.lora_rank and policy.peft is None else policy.frozen_copy()
     rounds: list[Metrics] = []
     for number in range(config.rounds):
         rollouts, scores = _sampled(policy, scorer, prompts, config, number, config.samples)

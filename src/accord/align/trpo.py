@@ -45,7 +45,6 @@ def learn_in_trust_region(learner: Learner, batch: Batch, step: int) -> dict[str
     that was taken (0: none), ``gain`` of the objective.
 
     Raises:
-        ConfigError: the trunk of the critic is to learn with the policy's.
         NumericsError: gradient or objective is not finite, or the first importance ratio is not 1.
     """
     learner.schedule(step)

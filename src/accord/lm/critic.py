@@ -18,7 +18,7 @@ class OwnCritic(ValueHead):
         super().__init__(model.width)
         model.merge()
         self.model = model
-        self.net = model.net.requires_grad_(True)
+        self.net = model.net.float().requires_grad_(True)  # coarser weights round small updates away
         self.trunk = list(self.net.parameters())
         self.to(model.device)
 

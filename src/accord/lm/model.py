@@ -35,7 +35,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from accord.errors import ModelError
+from accord.errors import ConfigError, ModelError
 from accord.lm.adapters import fresh_lora, load_lora
 from accord.lm.dropout import silence_dropout
 from accord.lm.render import Template, default_template
@@ -150,6 +150,32 @@ class LanguageModel:
             raise ModelError(f"{self.name} has adapters already; merge them before adding others")
         self.peft = fresh_lora(self.net, rank, alpha or 2 * rank, seed)
         self.net.eval()
+
+    def make_trainable(self, lora_rank: int, seed: int = 0) -> bool:
+        """Let fresh adapters train, those there are, or with rank 0 all weights (in place).
+
+        Returns whether adapters off is the model as it is now, which a reference needs to be.
+
+        Raises:
+            ConfigError: all weights are to train and there are adapters; or they have less than float32.
+        """
+        if not lora_rank and self.peft is not None:
+            raise ConfigError(
+                f"{self.name} has adapters and lora_rank is 0: merge them first to train all weights, or "
+                "set lora_rank to train the adapters"
+            )
+        fresh = bool(lora_rank) and self.peft is None
+        if fresh:
+            self.add_lora(lora_rank, seed=seed)
+        elif not lora_rank:
+            self.net.requires_grad_(True)
+        coarse = {str(p.dtype) for p in self.trainable() if torch.finfo(p.dtype).bits < 32}
+        if coarse:
+            raise ConfigError(
+                f"the weights that train are {', '.join(coarse)}, which rounds small updates away; load "
+                f"{self.name} with dtype float32, or train adapters (lora_rank above 0)"
+            )
+        return fresh
 
     def merge(self) -> None:
         """Fold the adapters into the weights (in place), if there are any."""

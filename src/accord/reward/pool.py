@@ -18,8 +18,8 @@ from typing import Literal
 from pydantic import Field
 
 from accord.config import Config
-from accord.errors import ModelError
-from accord.types import Completion, Group, Prompt, Score, Scorer
+from accord.errors import ConfigError, ModelError
+from accord.types import Adapts, Completion, Group, Prompt, Score, Scorer
 
 _STARTING = 60.0
 """Seconds that fresh processes may take on top of the first group's own: they import what scores."""
@@ -45,6 +45,11 @@ class PooledReward:
     """
 
     def __init__(self, scorer: Scorer, config: PoolConfig | None = None) -> None:
+        if isinstance(scorer, Adapts):
+            raise ConfigError(
+                f"a {type(scorer).__name__} changes with training, and a pool would keep it from that; put "
+                "the pool around its slow parts"
+            )
         self.scorer = scorer
         self.config = config or PoolConfig()
         self._processes: multiprocessing.pool.Pool | None = None

@@ -330,7 +330,8 @@ def best_step(history: History, guard: GuardConfig) -> int:
         return 0
     means = _trailing(history, guard)
     if means:
-        return int(np.argmax(means)) + 1
+        first = min(guard.window, len(means)) - 1  # a step or two alone are no window
+        return int(np.argmax(means[first:])) + first + 1
     return max((at for at, row in enumerate(history, 1) if not row.get("guard")), default=1)
 
 

@@ -98,7 +98,8 @@ def align(
 
     Raises:
         DataError: no prompts, or one that is empty or does not fit the context.
-        ConfigError: ``folder`` holds a run and ``resume`` was not asked for; or nothing pays.
+        ConfigError: ``folder`` holds a run and ``resume`` was not asked for; nothing pays; or the guard's
+            witness is not watched, or a watched scorer has the name of a figure of the run.
         StoreError: the run to resume was made from another model, with other settings or prompts.
         NumericsError: a reward, loss or importance ratio is wrong; the last checkpoint stands.
     """
@@ -108,6 +109,12 @@ def align(
         raise ConfigError(f"save_every is {save_every}; a checkpoint is written every 1 or more steps")
     if scorer is None and environment is None:
         raise ConfigError("neither a scorer nor an environment: nothing would be learned; give one of them")
+    if guard.witness is not None and guard.witness not in (watch or {}):
+        named = ", ".join(map(repr, watch or {})) or "none"
+        raise ConfigError(
+            f"the guard's witness {guard.witness!r} is not among the watched scorers ({named}); watch it, or "
+            "name another"
+        )
     sample = act if environment is None else partial(play, environment=environment)
     folder = Path(folder)
     if checkpoints.latest(folder) is not None and not resume:
@@ -133,7 +140,13 @@ def align(
                 **signals(rollouts, scores, metrics),
             }
             for name, watcher in (watch or {}).items():
-                metrics |= watched(name, scores, judge(watcher, rollouts))
+                found = watched(name, scores, judge(watcher, rollouts))
+                if taken := sorted(found.keys() & metrics.keys()):
+                    raise ConfigError(
+                        f"a watched scorer is called {name!r} and the run has figures of its own called "
+                        f"{', '.join(taken)}; give the scorer another name"
+                    )
+                metrics |= found
             history.append(metrics)
             verdict = run.judge(history, rollouts, scores)
             record_samples(folder, step + 1, rollouts, scores)
@@ -212,7 +225,9 @@ def _begin(
     if resume and checkpoints.latest(folder) is not None:
         history = load_checkpoint(folder, learner, prompts, scorer)
     # Steps done after the last checkpoint will be done again; their lines must not stand twice.
-    log.write_text("".join(json.dumps(row) + "\n" for row in history))
+    draft = log.with_suffix(".draft")
+    draft.write_text("".join(json.dumps(row) + "\n" for row in history))
+    draft.replace(log)  # whoever reads along sees the old lines or the new ones
     cut_samples(folder, len(history))
     return history
 

@@ -57,7 +57,9 @@ def with_members(
         classifier = SequenceClassifier.load(
             config.base, labels=config.labels, max_length=config.max_length, template=config.template
         )
-        own = config.model_copy(update={"seed": seed})
+        drawn = {c.source for c in comparisons} | {a.source for a in anchors}  # a rare source may be missed
+        weights = {source: weight for source, weight in config.source_weights.items() if source in drawn}
+        own = config.model_copy(update={"seed": seed, "source_weights": weights})
         return train(comparisons, classifier, own, progress, anchors)[0]
 
     others = train_members(one, comparisons, config.members - 1, config.seed, anchors)

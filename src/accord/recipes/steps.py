@@ -251,7 +251,13 @@ def align(
     scorer, inputs = scorer_of(workspace, config.reward, config.label, config.label_value, begun)
     guard = config.watches()
     if config.witness:
-        watch = {**(watch or {}), WITNESS: scorer_of(workspace, config.witness)[0]}
+        witness, of_witness = scorer_of(workspace, config.witness, begun=begun)
+        if of_witness == inputs:
+            raise ConfigError(
+                f"the witness {config.witness!r} is the reward itself, which it could never contradict; name "
+                "a scorer of other judgements"
+            )
+        watch, inputs = {**(watch or {}), WITNESS: witness}, [*inputs, *of_witness]
     policy = config.load()
     policy.merge()  # the leash is to where training starts, not to what lay below a loaded adapter
     require(check_policy(policy, config.seed))
@@ -272,7 +278,7 @@ def align(
             record.metrics["model"] = str(path)
         record.write("history.json", result.history, "history")
         record.write(VERDICTS, [asdict(told) for told in result.verdicts], "verdicts")
-        last = result.history[-1]
+        last = result.history[min(result.kept, len(result.history) - 1)]  # of the weights that are saved
         record.metrics |= {"steps": len(result.history), "end": result.end.value, "reason": result.reason}
         record.metrics |= {"kept": result.kept, "warnings": len(result.verdicts)}
         record.metrics |= {key: last[key] for key in ("reward", "kl", "kl_sampled", "length")}

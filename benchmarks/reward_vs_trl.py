@@ -38,7 +38,16 @@ from _real_models import say
 from _reward_sizes import SIZES
 from accord.judgements import Comparison
 from accord.lm.classifier import SequenceClassifier
-from reward_labels import LEARNING_RATE, OURS, OURS_AT_EQUAL_PASSES, PROMPTS_A_STEP, kept, one, prompts_of
+from reward_labels import (
+    LEARNING_RATE,
+    OURS,
+    OURS_AT_EQUAL_PASSES,
+    PROMPTS_A_STEP,
+    SMALL,
+    kept,
+    one,
+    prompts_of,
+)
 
 HERE = Path(__file__).parent
 PEER = HERE.parent / ".venv-trl/bin/python"
@@ -93,6 +102,8 @@ def summary(turns: list[dict[str, float]]) -> dict[str, float]:
 def accuracies(given: argparse.Namespace) -> dict[str, Any]:
     """Both sides on each seed's judgements, with t-intervals over seeds."""
     ways = {"accuracy": OURS, "accuracy_equal_passes": OURS_AT_EQUAL_PASSES}
+    if given.small_steps:
+        ways = {"accuracy": SMALL[1]}
     ours: dict[str, list[float]] = {name: [] for name in ways}
     theirs: list[float] = []
     sizes = [given.ranked, given.tuned, given.held]
@@ -101,7 +112,8 @@ def accuracies(given: argparse.Namespace) -> dict[str, Any]:
         for name, way in ways.items():
             ours[name].append(kept(given.cache, way, seed, sizes, partial(one, data, way, seed))["accuracy"])
         if not given.no_peer:
-            peer = kept(given.cache, "TRL", seed, sizes, partial(trl, data, seed, given))
+            name = "TRL, small steps" if given.small_steps else "TRL"
+            peer = kept(given.cache, name, seed, sizes, partial(trl, data, seed, given))
             theirs.append(peer["accuracy"])
         say(f"seed {seed}: {[round(values[-1], 3) for values in ours.values()]} {theirs[-1:]}")
     found: dict[str, Any] = {}
@@ -122,7 +134,7 @@ def trl(data: Desk, seed: int, given: argparse.Namespace) -> dict[str, float]:
         return [[reader.encode(c.prompt, x.text).ids for x in (c.chosen, c.rejected)] for c in pairs]
 
     learn = hard(data.comparisons)
-    batch = max(1, round(PROMPTS_A_STEP * len(learn) / prompts_of(learn)))
+    batch = max(1, round(PROMPTS_A_STEP * len(learn) / prompts_of(learn) / (2 if given.small_steps else 1)))
     settings = {
         "epochs": 1, "learning_rate": LEARNING_RATE, "max_length": reader.max_length, "seed": seed,
         "threads": given.threads, "batch": batch, "centering": 0.01,
@@ -152,6 +164,9 @@ def main() -> None:
     parser.add_argument("--held", type=int, default=200)
     parser.add_argument("--cache", type=Path, default=Path("/tmp/accord-reward-benchmarks"))
     parser.add_argument("--only", choices=("speed", "accuracy"), help="one part")
+    parser.add_argument(
+        "--small-steps", action="store_true", help="accuracy with twice the steps, both sides"
+    )
     parser.add_argument("--no-peer", action="store_true", help="accord alone")
     parser.add_argument("--quick", action="store_true", help="tiny sizes; the figures mean nothing")
     given = parser.parse_args()

@@ -2,6 +2,7 @@
 
 import math
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -121,3 +122,14 @@ def test_the_order_of_a_step_changes_nothing(order) -> None:
     found = s.signals([step[i] for i in order], [judged[i] for i in order], {"kl_sampled": 0.3})
     plain = s.signals(step, judged, {"kl_sampled": 0.3})
     assert found == pytest.approx(plain)
+
+
+def test_an_environments_words_are_not_the_policys() -> None:
+    """Four own tokens among nine; what the environment repeats, or adds in length, is not its doing."""
+    one = rollouts("It is on the van.", "Yes.", "No.")[0]
+    own = (1, 0, 0, 0, 1, 1, 0, 0, 1)
+    ids = (11, 5, 5, 5, 12, 13, 5, 5, 14)
+    turns = replace(one, ids=ids, mask=own, logprobs=tuple(-1.0 * x for x in own))
+    found = s.signals([turns], scores(0.1), {"kl_sampled": 2.0})
+    assert found["repeated"] == 0.0
+    assert found["reference_surprise"] == pytest.approx((2.0 + 4.0) / 4)

@@ -148,8 +148,9 @@ def test_completions_are_not_packed_where_they_cannot_be(folder):
     assert not worth_packing_answers(llama, ASKED)
 
 
-def test_a_model_that_reads_packed_rows_wrongly_is_found_out(folder, monkeypatch):
+def test_a_model_that_reads_packed_rows_wrongly_is_found_out(folder, monkeypatch, caplog):
     model = LanguageModel.load(folder("llama"))
     trunk = model.trunk
     monkeypatch.setattr(model, "trunk", lambda **inputs: trunk(**inputs | {"position_ids": None}))
     assert not packing_agrees_on_answers(model, ASKED)
+    assert "packed, it differs by" in caplog.text

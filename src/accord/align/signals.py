@@ -48,7 +48,7 @@ def signals(
     found = {
         "rollouts": float(len(rollouts)),
         "empty": _mean(not said for said in spoken),
-        "repeated": _mean(repeated(rollout.ids) for rollout in rollouts),
+        "repeated": _mean(repeated(_own(rollout)) for rollout in rollouts),
         "copied": _mean(
             copied(words(rollout.prompt.text), said) for rollout, said in zip(rollouts, spoken, strict=True)
         ),
@@ -58,7 +58,7 @@ def signals(
         "phrase": common(spoken),
     }
     rewards = [score.value for score in scores]
-    found |= _defined("pays_length", correlation([len(rollout.ids) for rollout in rollouts], rewards))
+    found |= _defined("pays_length", correlation([sum(rollout.mask) for rollout in rollouts], rewards))
     found |= parts(scores)
     if metrics is not None and "kl_sampled" in metrics:
         found["reference_surprise"] = surprise(rollouts, metrics["kl_sampled"])
@@ -139,7 +139,12 @@ def surprise(rollouts: Sequence[Rollout], kl_sampled: float) -> float:
     is a mean over completions.
     """
     own = _mean(sum(rollout.logprobs) for rollout in rollouts)
-    return (kl_sampled - own) / max(_mean(len(rollout.ids) for rollout in rollouts), 1e-9)
+    return (kl_sampled - own) / max(_mean(sum(rollout.mask) for rollout in rollouts), 1e-9)
+
+
+def _own(rollout: Rollout) -> list[int]:
+    """The tokens the policy chose: an environment's words are not its doing."""
+    return [token for token, own in zip(rollout.ids, rollout.mask, strict=True) if own]
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -43,14 +43,25 @@ Prompts = Sequence[tuple[Prompt, Sequence[str]]]
 PLAIN = {"overlap": 1, "adaptive": False, "repeat_share": 0.0, "gold_share": 0.0}
 
 
+_RUNNING: list[Browser] = []
+
+
 @contextmanager
 def chromium_browser() -> Iterator[Browser]:
-    """One Chromium for many contexts; skips, with the reason, where there is none."""
+    """One Chromium for many contexts; skips, with the reason, where there is none.
+
+    Playwright runs once in a process: where two folders of tests fall to one worker, they share it.
+    """
     if CHROMIUM is None:
         pytest.skip("no Chromium on PATH (apt install chromium, or set ACCORD_CHROMIUM)")
+    if _RUNNING:
+        yield _RUNNING[0]
+        return
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        _RUNNING.append(browser)
         yield browser
+        _RUNNING.clear()
         browser.close()
 
 

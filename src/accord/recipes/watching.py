@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
+from accord.align.interrupt import interruptible
 from accord.errors import ConfigError, StoreError
 from accord.recipes.record import Listener, Progress
 from accord.serve.feed import METRICS
@@ -57,9 +58,9 @@ def watch(workspace: Workspace, name: str, config: WatchConfig, opened: Callable
     run = run_of(workspace, name)
     server = Server(config)
     server.start(lambda: workspace.store.run(run.id))
-    opened(run.id, server.address)
-    with suppress(KeyboardInterrupt):
-        server.wait()
+    with interruptible() as stopped:  # before anybody is told the address: Ctrl-C counts from there on
+        opened(run.id, server.address)
+        server.wait(stopped)
     server.stop()
 
 

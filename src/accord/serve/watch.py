@@ -260,7 +260,7 @@ class Server:
         self._thread.join(GRACE + 5.0)
         self.socket.close()
 
-    def wait(self) -> None:
-        """Until the server ends."""
-        while self._thread.is_alive():
-            self._thread.join(1.0)
+    def wait(self, stopped: threading.Event | None = None) -> None:
+        """Until the server ends, or ``stopped`` is set."""
+        while self._thread.is_alive() and not (stopped and stopped.is_set()):
+            self._thread.join(0.2)

@@ -165,7 +165,7 @@ def _train(workspace: Workspace, config: DemoConfig, gold: Scorer, bars: Bars) -
             base=base,
             learning_rate=1e-3,
             epochs=config.reward_epochs,
-            batch_prompts=16,
+            batch_prompts=8,
             mixed_precision=True,
             seed=config.seed,
         )

@@ -24,7 +24,7 @@ class Kept:
 
     def note(self) -> None:
         """Remember the weights as they are, those that the coming step samples with."""
-        self.before = {name: tensor.clone() for name, tensor in self._tensors().items()}
+        self.before = {name: tensor.clone() for name, tensor in self.learner.policy.trained().items()}
 
     def keep(self, step: int) -> None:
         """Write the noted weights, which ``step`` was sampled with; whole or not at all."""
@@ -45,11 +45,7 @@ class Kept:
             )
         saved = load_file(self.path)
         with torch.no_grad():
-            for name, tensor in self._tensors().items():
+            for name, tensor in self.learner.policy.trained().items():
                 tensor.copy_(saved[name])
         with safe_open(self.path, "pt") as file:
             return int(file.metadata()["step"])
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        named = self.learner.policy.net.named_parameters()
-        return {name: parameter.detach() for name, parameter in named if parameter.requires_grad}

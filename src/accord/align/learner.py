@@ -83,13 +83,12 @@ class Learner:
 
     def _towards_policy(self, model: LanguageModel, share: float) -> None:
         behind = dict(model.net.named_parameters())
-        for name, parameter in self.policy.net.named_parameters():
-            if parameter.requires_grad:
-                behind[name].lerp_(parameter, share)
+        for name, tensor in self.policy.trained().items():
+            behind[name].lerp_(tensor, share)
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors a step changes, by name, sharing memory with the learner: what a checkpoint keeps."""
-        trained = {n: p for n, p in self.policy.net.named_parameters() if p.requires_grad}
+        trained = self.policy.trained()
         found = {f"policy.{name}": parameter for name, parameter in trained.items()}
         if self.critic is not None:
             found |= {f"critic.{name}": parameter for name, parameter in self.critic.named_parameters()}

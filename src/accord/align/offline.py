@@ -322,18 +322,13 @@ class _State:
                 )
             self._load(folder)
 
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """The weights that train, by name, sharing memory with the policy."""
-        return {n: p.detach() for n, p in self.policy.net.named_parameters() if p.requires_grad}
-
     def save(self) -> None:
         """Write a checkpoint (``lm.checkpoints.write``); the best weights so far are in it."""
         if self.folder is None:
             return
         moments = {"optimiser": self.optimiser.state_dict(), "best": self.best.state_dict()}
         state = {"history": self.history, "fingerprint": self.fingerprint}
-        checkpoints.write(self.folder, len(self.history), self.tensors, moments, state)
+        checkpoints.write(self.folder, len(self.history), self.policy.trained(), moments, state)
 
     def _load(self, folder: Path) -> None:
         saved = checkpoints.read(folder)
@@ -342,7 +337,7 @@ class _State:
                 f"{saved.path} was made from another model, or with other settings or data; resume with "
                 "those of the run's record, or start a new run"
             )
-        saved.put_into(self.tensors)
+        saved.put_into(self.policy.trained())
         self.optimiser.load_state_dict(saved.optimiser["optimiser"])
         self.best.load_state_dict(saved.optimiser["best"])
         self.history = saved.state["history"]

@@ -306,6 +306,10 @@ class LanguageModel:
         """The parameters that train: the adapters, or all weights."""
         return [p for p in self.net.parameters() if p.requires_grad]
 
+    def trained(self) -> dict[str, Tensor]:
+        """The same by name, without their gradients, sharing memory with the model."""
+        return {name: p.detach() for name, p in self.net.named_parameters() if p.requires_grad}
+
     def weights_hash(self) -> str:
         """Digest of the base weights, adapters left out."""
         return tensors_hash({k: v for k, v in self.net.state_dict().items() if "lora_" not in k})

@@ -5,7 +5,7 @@ import torch
 
 from accord.errors import ConfigError
 from accord.lm.divergence import completion_kl
-from accord.rl.kl import exact_kl
+from accord.rl.exact import exact_kl
 
 PROMPTS = [[10, 11, 12], [20], [30, 31]]
 COMPLETIONS = [[40, 41], [42, 43, 44, 45, 0], [46]]

@@ -79,14 +79,11 @@ def test_left_padding_without_positions_in_the_sampler(load, monkeypatch):
     assert max(c.figure for c in checks if not c.passed) > 0.5
 
 
-def test_left_padding_without_positions_in_the_scorer(load, monkeypatch):
+def test_an_architecture_that_does_not_heed_positions(load, monkeypatch):
     lm = load("gpt2")
-
-    def from_the_left(mask_BS):
-        return torch.arange(mask_BS.shape[1]).expand_as(mask_BS)
-
-    monkeypatch.setattr(model, "positions", from_the_left)
-    assert failed(check_policy(lm)) == {"left padded = right padded"}
+    heeds = lm.trunk
+    monkeypatch.setattr(lm, "trunk", lambda position_ids=None, **given: heeds(**given))
+    assert "left padded = right padded" in failed(check_policy(lm))
 
 
 def test_left_padding_without_a_mask_in_the_sampler(load, monkeypatch):
@@ -186,8 +183,8 @@ def test_fresh_adapters_that_change_the_policy(load, monkeypatch):
     lm = load("llama")
     true_hidden = model.LanguageModel.hidden
 
-    def shifted(self, batch, pad_side="right"):
-        states = true_hidden(self, batch, pad_side)
+    def shifted(self, batch):
+        states = true_hidden(self, batch)
         off = any(getattr(module, "disable_adapters", None) is True for module in self.net.modules())
         return states if self.peft is None or off else states * 1.01
 

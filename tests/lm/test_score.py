@@ -37,13 +37,14 @@ def pair(load):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 2.5])
-@pytest.mark.parametrize("chunk_elements", [1, 3 * 263, 1 << 25])
-def test_equals_the_textbook_in_chunks_of_any_size(pair, temperature, chunk_elements):
+@pytest.mark.parametrize("elements", [1, 3 * 263, 1 << 25])
+def test_equals_the_textbook_in_chunks_of_any_size(pair, temperature, elements, monkeypatch):
+    monkeypatch.setattr(score, "CHUNK_ELEMENTS", {"cpu": elements})
     lm, reference = pair
     hidden, ref_hidden = states(lm, reference)
     got = score_hidden(
         lm, hidden, BATCH, temperature,
-        reference=reference, ref_hidden_BTD=ref_hidden, chunk_elements=chunk_elements,
+        reference=reference, ref_hidden_BTD=ref_hidden,
     )  # fmt: skip
     expected = naive(lm, hidden, temperature, reference, ref_hidden)
     for ours, theirs in zip((got.logprobs, got.entropy, got.ref_logprobs, got.kl), expected, strict=True):
@@ -52,8 +53,11 @@ def test_equals_the_textbook_in_chunks_of_any_size(pair, temperature, chunk_elem
     assert float(got.kl.detach().min()) >= 0
 
 
-@pytest.mark.parametrize("chunk_elements", [2 * 263, 1 << 25])
-def test_gradients_equal_autograd_of_the_textbook(pair, chunk_elements):
+@pytest.mark.parametrize("chunk", [2 * 263, 1 << 25])
+@pytest.mark.parametrize("kept", [1, 1 << 25])
+def test_gradients_equal_autograd_of_the_textbook_kept_or_computed_again(pair, chunk, kept, monkeypatch):
+    monkeypatch.setattr(score, "CHUNK_ELEMENTS", {"cpu": chunk})
+    monkeypatch.setattr(score, "KEPT_ELEMENTS", kept)
     lm, reference = pair
     hidden, ref_hidden = states(lm, reference)
     head = lm.net.get_output_embeddings().weight
@@ -67,7 +71,7 @@ def test_gradients_equal_autograd_of_the_textbook(pair, chunk_elements):
     leaf = hidden.clone().requires_grad_()
     got = score_hidden(
         lm, leaf, BATCH, 0.7,
-        reference=reference, ref_hidden_BTD=ref_hidden, chunk_elements=chunk_elements,
+        reference=reference, ref_hidden_BTD=ref_hidden,
     )  # fmt: skip
     ours = gradients((got.logprobs, got.entropy, got.kl))
     plain = naive(lm, leaf, 0.7, reference, ref_hidden)
@@ -83,7 +87,8 @@ def test_never_more_logits_at_a_time_than_a_chunk(pair, monkeypatch):
     seen = []
     true = score.log_softmax
     monkeypatch.setattr(score, "log_softmax", lambda z, *given: seen.append(len(z)) or true(z, *given))
-    score_hidden(lm, hidden, BATCH, chunk_elements=3 * 263)
+    monkeypatch.setattr(score, "CHUNK_ELEMENTS", {"cpu": 3 * 263})
+    score_hidden(lm, hidden, BATCH)
     assert seen == [3, 3, 2]  # 8 real tokens, padding never reaches the head
 
 

@@ -213,7 +213,6 @@ def statistics(out):
     out["statistics/mean"] = masked_mean(x, mask).numpy()
     out["statistics/var"] = masked_var(x, mask).numpy()
     out["statistics/white"] = (masked_whiten(x, mask) * mask).numpy()
-    out["statistics/scaled"] = (masked_whiten(x, mask, shift_mean=False) * mask).numpy()
 
 
 def main(path):

@@ -9,7 +9,8 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from accord.errors import NumericsError
-from accord.rl.kl import Beta, ahead, exact_kl, k1, k2, k3, kl_loss, kl_rewards
+from accord.rl.exact import exact_kl
+from accord.rl.kl import Beta, ahead, k1, k2, k3, kl_loss, kl_rewards
 
 
 @pytest.fixture

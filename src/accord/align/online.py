@@ -348,7 +348,7 @@ def policy_loss(learner: Learner, micro: Micro, hidden: Tensor) -> tuple[Tensor,
             reference = learner.reference_hidden(part.tokens)
     scores = score_hidden(
         learner.policy, hidden, part.tokens, config.temperature,
-        reference=learner.reference, ref_hidden_BTD=reference,
+        reference=learner.reference, ref_hidden_BTD=reference, entropy=False,
     )  # fmt: skip
     loss, found = config.row.loss(
         scores.logprobs, part.logprobs_BT, part.advantages_BT, part.mask_BT,

@@ -33,6 +33,7 @@ from transformers.utils import logging
 from accord.errors import DataError, ModelError
 from accord.lm.adapters import fresh_lora
 from accord.lm.dropout import silence_dropout
+from accord.lm.linear import quicken
 from accord.lm.model import best_device, check_place, own_memory, tensors_hash, trust_lengths
 from accord.lm.render import Template, completion_ids, default_template, prompt_ids, prompt_text
 from accord.lm.tokens import length_mask, pad, positions
@@ -111,6 +112,7 @@ class SequenceClassifier:
         self.max_length = min(filter(None, (max_length, _context(net.config, tokenizer))), default=None)
         silence_dropout(net)
         net.eval()
+        quicken(net)
         trust_lengths(net.base_model)
 
     @classmethod

@@ -23,7 +23,7 @@ from accord.lm.dropout import dropout_rates
 from accord.lm.engine import Engine, Sampled, SamplingConfig
 from accord.lm.model import Kind, LanguageModel
 from accord.lm.score import TokenScores, score_hidden, score_tokens
-from accord.lm.tokens import TokenBatch
+from accord.lm.tokens import TokenBatch, length_mask, pad, positions
 from accord.types import Stop
 
 LOGPROB_BOUND = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
@@ -120,7 +120,7 @@ def _check_padding(model: LanguageModel, prompts: list[list[int]], seed: int) ->
     with torch.no_grad():
         right_BT = score_tokens(model, batch).logprobs
         if model.kind is Kind.DECODER:
-            left_BT = score_tokens(model, batch, pad_side="left").logprobs
+            left_BT = _left_padded(model, batch)
             yield check(
                 "left padded = right padded", gap(left_BT[mask_BT], right_BT[mask_BT]), _bound(model), advice
             )
@@ -270,6 +270,27 @@ def _plain_logprobs(model: LanguageModel, prompt_S: Tensor, ids_T: Tensor, tempe
         ones_1L = torch.ones_like(inputs_1L)
         logits_TV = model.net(input_ids=inputs_1L, attention_mask=ones_1L).logits[0, len(prompt_S) - 1 : -1]
     return torch.log_softmax(logits_TV.float() / temperature, -1).gather(1, ids_1T[0][:, None])[:, 0]
+
+
+def _left_padded(model: LanguageModel, batch: TokenBatch) -> Tensor:
+    """(B, T) log-probs of a decoder that reads its rows padded on the left."""
+    batch = batch.to(model.device)
+    rows = [
+        [*prompt[:asked].tolist(), *answer[:said].tolist()]
+        for prompt, asked, answer, said in zip(
+            batch.prompt_ids_BS, batch.prompt_lens_B, batch.ids_BT, batch.lens_B, strict=True
+        )
+    ]
+    ids_BL = pad(rows, model.pad_id, "left").to(model.device)
+    mask_BL = length_mask([len(row) for row in rows], ids_BL.shape[1]).flip(1).to(model.device)
+    states_BLD = model.trunk(
+        input_ids=ids_BL, attention_mask=mask_BL.long(), position_ids=positions(mask_BL), use_cache=False
+    ).last_hidden_state
+    first_B = ids_BL.shape[1] - batch.lens_B - 1
+    at_BT = first_B[:, None] + torch.arange(batch.ids_BT.shape[1], device=model.device)
+    at_BT = at_BT.clamp(max=ids_BL.shape[1] - 1)
+    hidden_BTD = states_BLD.gather(1, at_BT[:, :, None].expand(-1, -1, states_BLD.shape[-1]))
+    return score_hidden(model, hidden_BTD, batch).logprobs
 
 
 def _against_reference(model: LanguageModel, batch: TokenBatch) -> TokenScores:

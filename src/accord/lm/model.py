@@ -38,8 +38,9 @@ from transformers import (
 from accord.errors import ConfigError, ModelError
 from accord.lm.adapters import fresh_lora, load_lora
 from accord.lm.dropout import silence_dropout
+from accord.lm.linear import quicken
 from accord.lm.render import Template, default_template
-from accord.lm.tokens import TokenBatch, length_mask, positions
+from accord.lm.tokens import TokenBatch
 
 ADAPTER_DIR = "adapter"
 
@@ -73,6 +74,7 @@ class LanguageModel:
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.eos_ids)
         silence_dropout(net)
         net.eval()
+        quicken(net)
         trust_lengths(net.get_decoder())
         check_head(self)
 
@@ -197,37 +199,26 @@ class LanguageModel:
 
     # -- computation -------------------------------------------------------------------------
 
-    def hidden(self, batch: TokenBatch, pad_side: str = "right", *, after: bool = False) -> Tensor:
+    def hidden(self, batch: TokenBatch, *, after: bool = False) -> Tensor:
         """(B, T, D) states from which each completion token is predicted, before the output head.
 
         With ``after`` (B, T+1, D): row b's column ``lens_B[b]`` is the state behind its last token,
         which a critic needs to bootstrap a truncated row. Columns beyond that hold finite garbage;
-        mask them. ``pad_side`` moves a decoder's padding and must change nothing (an invariant
-        tests it).
+        mask them.
         """
         batch = batch.to(self.device)
         if self.kind is Kind.ENCODER_DECODER:
             return self._decode_hidden(batch, after)
-        total_B = batch.prompt_lens_B + batch.lens_B
-        width = int(total_B.max())
-        rows, cols = _concat_index(batch, width, pad_side)
-        ids_BL = torch.full((len(batch), width), self.pad_id, device=self.device)
-        mask_BL = torch.zeros((len(batch), width), dtype=torch.bool, device=self.device)
-        prompt_mask, mask = batch.prompt_mask_BS, batch.mask_BT
-        prompt_at, answer_at = cols
-        ids_BL[rows[0], prompt_at] = batch.prompt_ids_BS[prompt_mask]
-        ids_BL[rows[1], answer_at] = batch.ids_BT[mask]
-        mask_BL[rows[0], prompt_at] = True
-        mask_BL[rows[1], answer_at] = True
-        # Right-padded rows need neither mask nor positions: under causal attention no real token sees
-        # the padding, and positions count from the left. Without a mask attention takes its fast path.
-        extra = {}
-        if pad_side == "left":
-            extra = {"attention_mask": mask_BL.long(), "position_ids": positions(mask_BL)}
-        states_BLD = self.trunk(input_ids=ids_BL, use_cache=False, **extra).last_hidden_state
-        first_B = batch.prompt_lens_B + (width - total_B if pad_side == "left" else 0)
+        both_BX = torch.cat([batch.prompt_ids_BS, batch.ids_BT], dim=1)
+        prompt_lens_B1, last = batch.prompt_lens_B[:, None], both_BX.shape[1] - 1
+        at_L = torch.arange(int((batch.prompt_lens_B + batch.lens_B).max()), device=self.device)
+        behind_BL = at_L + batch.prompt_ids_BS.shape[1] - prompt_lens_B1
+        ids_BL = both_BX.gather(1, torch.where(at_L < prompt_lens_B1, at_L, behind_BL).clamp(max=last))
+        # Rows that start on the left need neither mask nor positions: under causal attention no real token
+        # sees what stands behind it, and without a mask attention takes its fast path.
+        states_BLD = self.trunk(input_ids=ids_BL, use_cache=False).last_hidden_state
         offsets_T = torch.arange(-1, batch.ids_BT.shape[1] - 1 + after, device=self.device)
-        at_BT = (first_B[:, None] + offsets_T[None, :]).clamp(max=width - 1)
+        at_BT = (prompt_lens_B1 + offsets_T).clamp(max=ids_BL.shape[1] - 1)
         return states_BLD.gather(1, at_BT[:, :, None].expand(-1, -1, states_BLD.shape[-1]))
 
     def _decode_hidden(self, batch: TokenBatch, after: bool) -> Tensor:
@@ -387,11 +378,7 @@ def end_tokens(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froz
 
 def trust_lengths(stack: Any) -> None:
     """Keep GPT-2 from guessing by pad ids that a mask is missing; here masks come from lengths."""
-    stack.warn_if_padding_and_no_attention_mask = _no_guess
-
-
-def _no_guess(*_: Any) -> None:
-    return None
+    stack.warn_if_padding_and_no_attention_mask = lambda *_: None
 
 
 @torch.no_grad()
@@ -419,19 +406,3 @@ def check_head(model: LanguageModel, tolerance: float = 1e-3) -> None:
             f"{model.net.config.model_type}: accord's logits differ from the model's own by {gap:.3g} "
             "of their spread; its output head has a step accord does not know. Please report the model"
         )
-
-
-def _concat_index(
-    batch: TokenBatch, width: int, pad_side: str
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Row and column indices that put prompts and completions into one (B, width) sequence."""
-    total_B = batch.prompt_lens_B + batch.lens_B
-    shift_B = width - total_B if pad_side == "left" else torch.zeros_like(total_B)
-    prompt_rows, prompt_cols = length_mask(batch.prompt_lens_B, batch.prompt_ids_BS.shape[1]).nonzero(
-        as_tuple=True
-    )
-    rows, cols = batch.mask_BT.nonzero(as_tuple=True)
-    return (prompt_rows, rows), (
-        prompt_cols + shift_B[prompt_rows],
-        cols + (batch.prompt_lens_B + shift_B)[rows],
-    )

@@ -1,8 +1,8 @@
 """The one scorer: log-probs, entropy and exact KL of chosen tokens, over the whole vocabulary.
 
 Temperature and the float32 log-sum-exp live here and nowhere else. Tokens pass through the output
-head a chunk at a time, so the tokens x vocabulary tensor never exists as a whole; with gradients a
-chunk's logits are computed again in the backward pass instead of being kept.
+head a chunk at a time; where there are many, the tokens x vocabulary tensor never exists as a whole, and with
+gradients a chunk's logits are computed again in the backward pass instead of being kept.
 
 Legend: B rows, T completion tokens, N real tokens, D width, V vocabulary.
 """
@@ -19,8 +19,10 @@ from accord.errors import ConfigError
 from accord.lm.model import LanguageModel
 from accord.lm.tokens import TokenBatch, unpack
 
-CHUNK_ELEMENTS = 1 << 25
-"""Most float32 logits alive at a time (128 MiB)."""
+KEPT_ELEMENTS = 1 << 25
+"""Most float32 logits kept for a gradient (128 MiB); beyond, they are computed again."""
+CHUNK_ELEMENTS = {"cpu": 1 << 20}
+"""Logits worked on at a time: on a CPU what its cache holds (4 MiB), elsewhere all that are kept."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,6 @@ def score_hidden(
     reference: LanguageModel | None = None,
     ref_hidden_BTD: Tensor | None = None,
     entropy: bool = True,
-    chunk_elements: int = CHUNK_ELEMENTS,
 ) -> TokenScores:
     """Score a batch from its states; with reference states, its log-probs and the exact KL too.
 
@@ -95,8 +96,9 @@ def score_hidden(
             out += [ref_logp_cV.gather(1, ids_c[:, None])[:, 0], (p_cV * (logp_cV - ref_logp_cV)).sum(-1)]
         return tuple(out)
 
-    size = max(1, chunk_elements // model.net.config.vocab_size)
-    recompute = torch.is_grad_enabled() and len(ids_N) > size
+    width = model.net.config.vocab_size
+    size = max(1, CHUNK_ELEMENTS.get(hidden_ND.device.type, KEPT_ELEMENTS) // width)
+    recompute = torch.is_grad_enabled() and len(ids_N) * width > KEPT_ELEMENTS
     pieces = []
     for at in range(0, len(ids_N), size):
         part = slice(at, at + size)
@@ -112,12 +114,7 @@ def score_hidden(
 
 
 def score_tokens(
-    model: LanguageModel,
-    batch: TokenBatch,
-    temperature: float = 1.0,
-    *,
-    pad_side: str = "right",
-    entropy: bool = True,
+    model: LanguageModel, batch: TokenBatch, temperature: float = 1.0, *, entropy: bool = True
 ) -> TokenScores:
     """Score a batch's completions under ``model``: trunk and head in one call."""
-    return score_hidden(model, model.hidden(batch, pad_side), batch, temperature, entropy=entropy)
+    return score_hidden(model, model.hidden(batch), batch, temperature, entropy=entropy)

@@ -63,19 +63,16 @@ def gae(
     return advantages_BT, returns_BT
 
 
-def whiten(x_BT: Tensor, mask_BT: Tensor, *, shift_mean: bool = True) -> Tensor:
+def whiten(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """(x - mean) / sqrt(var + 1e-8) over the real tokens of the whole batch; zero where masked.
 
-    With ``shift_mean=False`` the mean is put back: rewards are scaled, not shifted (Huang et al.
-    2024, arXiv:2403.17031, detail 3 of PPO). Whiten the whole batch of rollouts, not a micro-batch.
+    Whiten the whole batch of rollouts, not a micro-batch (Huang et al. 2024, arXiv:2403.17031).
 
     Raises:
         ValueError: shapes differ, or fewer than two tokens are real.
     """
     mean = masked_mean(x_BT, mask_BT)
     white_BT = (x_BT - mean) * torch.rsqrt(masked_var(x_BT, mask_BT) + EPSILON)
-    if not shift_mean:
-        white_BT = white_BT + mean
     return torch.where(as_bool(mask_BT), white_BT, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""The leash to the reference: sampled estimates of KL, the exact one, and beta, which may follow a target.
+"""The leash to the reference: sampled estimates of KL, and beta, which may follow a target.
 
 k1, k2 and k3 (Schulman 2020, "Approximating KL divergence", joschu.net/blog/kl-approx.html) are per
 token, for tokens sampled from the policy. As values k1 and k3 are unbiased for KL(policy ||
@@ -6,7 +6,7 @@ reference), k2 is not. As a bare loss on-policy only k2 has the exact gradient: 
 that of the other direction (arXiv:2510.01555). Two ways are right: k1 in the reward (:func:`kl_rewards`), or
 an unbiased estimator in the loss under the importance ratio and its gradient (:func:`kl_loss`).
 
-Legend: N tokens, V vocabulary.
+Legend: B rows, T tokens.
 """
 
 from __future__ import annotations
@@ -35,41 +35,17 @@ def k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
 
 
 def k2(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """(log p - log q)^2 / 2 per token, nats. Biased, never negative.
-
-    Raises:
-        ValueError: shapes differ.
-    """
+    """(log p - log q)^2 / 2 per token, nats. Biased, never negative. Raises as k1."""
     return 0.5 * k1(logprobs, ref_logprobs).square()
 
 
 def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """q/p - 1 - log(q/p) per token, nats. Unbiased and never negative.
-
-    Raises:
-        ValueError: shapes differ.
-    """
+    """q/p - 1 - log(q/p) per token, nats. Unbiased and never negative. Raises as k1."""
     log_ratio = -k1(logprobs, ref_logprobs)
     return torch.expm1(log_ratio) - log_ratio
 
 
 ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3}
-
-
-def exact_kl(logits_NV: Tensor, ref_logits_NV: Tensor) -> Tensor:
-    """KL(policy || reference) = sum_v p(v) (log p(v) - log q(v)) at each of N prefixes, nats.
-
-    The plain form that fast ones are checked against. Log-softmax in float32 (float64 where given);
-    never negative but for its rounding.
-
-    Raises:
-        ValueError: shapes differ.
-    """
-    check_shapes(logits_NV=logits_NV, ref_logits_NV=ref_logits_NV)
-    dtype = torch.promote_types(logits_NV.dtype, torch.float32)
-    logp_NV = torch.log_softmax(logits_NV.to(dtype), dim=-1)
-    logq_NV = torch.log_softmax(ref_logits_NV.to(dtype), dim=-1)
-    return (logp_NV.exp() * (logp_NV - logq_NV)).sum(dim=-1)
 
 
 def kl_rewards(kl_BT: Tensor, beta: float, mask_BT: Tensor) -> Tensor:

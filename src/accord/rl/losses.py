@@ -87,8 +87,7 @@ def clipped_value_loss(
     """0.5 mean max((v - R)^2, (clip(v, v_old - c, v_old + c) - R)^2).
 
     The value clipping of OpenAI's PPO (Huang et al. 2024, arXiv:2403.17031). Gradients flow into
-    ``values_BT`` alone. Metrics: ``value_clipped_share``, ``value_mean`` and ``value_error`` (mean squared
-    error, unclipped).
+    ``values_BT`` alone. Metrics: ``value_clipped_share``.
 
     Raises:
         ValueError: shapes differ, clip is not positive, or no token is real.
@@ -99,15 +98,8 @@ def clipped_value_loss(
     free_BT = (values_BT - returns_BT).square()
     held_BT = (values_BT.clamp(old_BT - clip, old_BT + clip) - returns_BT).square()
     loss = 0.5 * weighted_mean(torch.maximum(free_BT, held_BT), mask_BT, weights_BT)
-    with torch.no_grad():
-        metrics = {
-            "value_clipped_share": weighted_mean(
-                (held_BT > free_BT).to(values_BT.dtype), mask_BT, weights_BT
-            ),
-            "value_mean": weighted_mean(values_BT, mask_BT, weights_BT),
-            "value_error": weighted_mean(free_BT, mask_BT, weights_BT),
-        }
-    return loss, metrics
+    clipped_BT = (held_BT > free_BT).to(values_BT.dtype)
+    return loss, {"value_clipped_share": weighted_mean(clipped_BT, mask_BT, weights_BT)}
 
 
 def log_ratio(

@@ -1,10 +1,8 @@
 """Matrix products on a CPU by oneDNN: float32 in full, at twice the speed of MKL where MKL holds back.
 
-torch multiplies float32 matrices by MKL, which runs at half of what a processor can that is not Intel's.
-``quicken`` sends the linear layers of a net through oneDNN, which torch carries too; sums are taken in another
-order, so results agree to rounding. Left out: the products inside attention.
-
-Legend: N rows, I features in, O features out.
+torch multiplies float32 matrices by MKL, which on processors that are not Intel's runs at half of what they
+can. ``quicken`` sends a net's linear layers through oneDNN, which torch has too; sums are taken in another
+order, so results agree to rounding. Left out: products inside attention. Legend: N rows, I in, O out.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ import pytest
 from accord.errors import ConfigError, DataError, NumericsError
 from accord.evaluate.compare import EvaluateConfig, evaluate, evaluate_samplers, win_shares
 from accord.evaluate.record import KL, Evaluation, Kind
+from accord.stats.paired import holm
+from accord.stats.power import detectable_mean
 from accord.types import Completion, Prompt, Score, Stop
 
 
@@ -197,3 +199,37 @@ def test_impossible_kl_is_refused() -> None:
         KL(-0.1, 0.0)
     with pytest.raises(NumericsError, match="not finite"):
         KL(0.1, float("nan"))
+
+
+def test_each_row_says_how_sure_it_is_and_what_it_could_have_found() -> None:
+    values = np.random.default_rng(1).normal(0.8, 1.0, 30)
+    result = evaluate(
+        side(*[[0.0]] * 30), side(*[[v] for v in values]), prompts(30), {"n": Number()}, config()
+    )
+    row, half = result.row("n"), result.row("n.half")
+    assert row.p is not None
+    assert row.p < 0.05
+    assert row.p_holm is None  # the criterion was named beforehand
+    assert half.p == row.p
+    others = [r.p for r in result.rows if r.p is not None and r.name != "n"]
+    assert half.p_holm == pytest.approx(holm(others)[others.index(half.p)])
+    assert row.detectable == pytest.approx(detectable_mean(30, float(values.std(ddof=1))))
+
+
+def test_prompts_that_are_one_question_count_as_one() -> None:
+    values = np.random.default_rng(1).normal(0.3, 1.0, 20)
+    many = [Prompt.from_text(f"wording {i}", id=f"p{i}", meta={"cluster": i // 4}) for i in range(80)]
+    before, after = side(*[[0.0]] * 80), side(*[[v] for v in np.repeat(values, 4)])
+    apart = evaluate(before, after, prompts(80), {"n": Number()}, config()).row("n")
+    together = evaluate(before, after, many, {"n": Number()}, config()).row("n")
+    same_text = [Prompt.from_text(f"wording {i // 4}", id=f"p{i}") for i in range(80)]
+    repeated = evaluate(before, after, same_text, {"n": Number()}, config()).row("n")
+    assert together.high - together.low > 1.6 * (apart.high - apart.low)
+    assert repeated == together
+
+
+def test_one_question_alone_has_no_interval() -> None:
+    one = [Prompt.from_text(f"wording {i}", id=f"p{i}", meta={"cluster": "a"}) for i in range(3)]
+    result = evaluate(side([0.0], [0.0], [0.0]), side([1.0], [2.0], [3.0]), one, {"n": Number()}, config())
+    assert (result.row("n").low, result.row("n").high, result.row("n").detectable) == (None, None, None)
+    assert Evaluation.from_json(result.to_json()) == result

@@ -1,7 +1,8 @@
 """Before and after on the same prompts: means, differences with intervals, win rates, examples.
 
 Each figure is averaged over a prompt's samples first and over prompts second, and every interval
-resamples prompts (never completions): the samples of a prompt are not independent of each other.
+resamples prompts (never completions): the samples of a prompt are not independent of each other. Prompts
+that are one question, by their text or by ``meta["cluster"]``, are resampled together.
 
 Shapes: N prompts, S samples a prompt.
 """
@@ -9,6 +10,7 @@ Shapes: N prompts, S samples a prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -18,7 +20,8 @@ from accord.config import Config
 from accord.errors import DataError, NumericsError
 from accord.evaluate import metrics
 from accord.evaluate.record import KL, Better, Evaluation, Example, Figure, Kind, Row
-from accord.stats.intervals import Interval, paired_bootstrap
+from accord.stats.paired import Gain, holm, paired_gain, win_gain
+from accord.stats.power import detectable_mean
 from accord.types import Completion, Prompt, Sampler, Score, Scorer, score_groups
 
 
@@ -95,10 +98,12 @@ def evaluate(
     criterion = config.criterion or next(iter(scorers))
     scores_before = {n: _scores(n, s, prompts, groups_before) for n, s in scorers.items()}
     scores_after = {n: _scores(n, s, prompts, groups_after) for n, s in scorers.items()}
+    clusters = [cluster_of(prompt) for prompt in prompts]
     rows: list[Row] = []
     for name in scorers:
-        rows += _scorer_rows(name, scores_before[name], scores_after[name], config)
-    rows += _text_rows(groups_before, groups_after, config)
+        rows += _scorer_rows(name, scores_before[name], scores_after[name], clusters, config)
+    rows += _text_rows(groups_before, groups_after, clusters, config)
+    rows = _corrected(rows, criterion)
     examples, rule = _examples(
         prompts, (groups_before, groups_after), (scores_before, scores_after), criterion, config
     )
@@ -106,6 +111,19 @@ def evaluate(
         len(prompts), config.samples, criterion, config.confidence, config.rounds, config.seed,
         tuple(rows), examples, rule, kl,
     )  # fmt: skip
+
+
+def cluster_of(prompt: Prompt) -> str:
+    """What a prompt is resampled with: ``meta["cluster"]``, else its own text."""
+    named = prompt.meta.get("cluster")
+    return prompt.text if named is None else str(named)
+
+
+def _corrected(rows: Sequence[Row], criterion: str) -> list[Row]:
+    """The rows with Holm's p among those that nobody named beforehand."""
+    told = {row.name: row.p for row in rows if row.p is not None and row.name != criterion}
+    adjusted = dict(zip(told, holm(list(told.values())), strict=True))
+    return [replace(row, p_holm=float(adjusted[row.name])) if row.name in adjusted else row for row in rows]
 
 
 def _check_scorers(scorers: Mapping[str, Scorer], config: EvaluateConfig) -> None:
@@ -165,10 +183,15 @@ def _scores(name: str, scorer: Scorer, prompts: Sequence[Prompt], groups: Side) 
     return scored
 
 
-def _scorer_rows(name: str, before: Scored, after: Scored, config: EvaluateConfig) -> list[Row]:
+def _scorer_rows(
+    name: str, before: Scored, after: Scored, clusters: Sequence[str], config: EvaluateConfig
+) -> list[Row]:
     figures = [[[_figures(name, score) for score in group] for group in side] for side in (before, after)]
     kinds = {figure: Kind.SCORER if figure == name else Kind.PART for figure in figures[0][0][0]}
-    return [_row(figure, kind, "higher", _arrays(figures, figure), config) for figure, kind in kinds.items()]
+    return [
+        _row(figure, kind, "higher", _arrays(figures, figure), clusters, config)
+        for figure, kind in kinds.items()
+    ]
 
 
 def _figures(name: str, score: Score) -> dict[str, float]:
@@ -177,14 +200,14 @@ def _figures(name: str, score: Score) -> dict[str, float]:
     return {name: float(score.value), **parts}
 
 
-def _text_rows(before: Side, after: Side, config: EvaluateConfig) -> list[Row]:
+def _text_rows(before: Side, after: Side, clusters: Sequence[str], config: EvaluateConfig) -> list[Row]:
     figures = [[[metrics.per_completion(c) for c in group] for group in side] for side in (before, after)]
     shared = set.intersection(*(set(f) for side in figures for group in side for f in group))
     names = [name for name in ("words", "tokens", "repetition", "empty", "truncated") if name in shared]
-    rows = [_row(name, Kind.TEXT, _BETTER[name], _arrays(figures, name), config) for name in names]
+    rows = [_row(name, Kind.TEXT, _BETTER[name], _arrays(figures, name), clusters, config) for name in names]
     if config.samples > 1:
         groups = [[[metrics.per_prompt(group)] for group in side] for side in (before, after)]
-        rows.append(_row("diversity", Kind.TEXT, "higher", _arrays(groups, "diversity"), config))
+        rows.append(_row("diversity", Kind.TEXT, "higher", _arrays(groups, "diversity"), clusters, config))
     whole_before, whole_after = metrics.corpus(before), metrics.corpus(after)
     for name in whole_before:
         if name in whole_after:
@@ -202,14 +225,19 @@ def _arrays(
 
 
 def _row(
-    name: str, kind: Kind, better: Better, sides: tuple[np.ndarray, np.ndarray], config: EvaluateConfig
+    name: str,
+    kind: Kind,
+    better: Better,
+    sides: tuple[np.ndarray, np.ndarray],
+    clusters: Sequence[str],
+    config: EvaluateConfig,
 ) -> Row:
     before_NS, after_NS = sides
-    gain = _interval(before_NS.mean(axis=1), after_NS.mean(axis=1), config)
+    gain = gain_of(before_NS, after_NS, clusters, config)
     win = None
     if kind in (Kind.SCORER, Kind.PART):
-        wins_N = win_shares(before_NS, after_NS)
-        win = _interval(np.zeros_like(wins_N), wins_N, config)
+        win = wins_of(before_NS, after_NS, clusters, config)
+    known = np.isfinite([gain.low, gain.high]).all()
     return Row(
         name=name,
         kind=kind,
@@ -219,18 +247,32 @@ def _row(
         after_mean=float(after_NS.mean()),
         after_sd=float(after_NS.std()),
         difference=gain.value,
-        low=gain.low,
-        high=gain.high,
+        low=gain.low if known else None,
+        high=gain.high if known else None,
         win_rate=win.value if win else None,
         win_low=win.low if win else None,
         win_high=win.high if win else None,
+        p=gain.p,
+        detectable=detectable_mean(gain.n, gain.sd, level=config.confidence) if gain.sd > 0 else None,
     )
 
 
-def _interval(before_N: np.ndarray, after_N: np.ndarray, config: EvaluateConfig) -> Interval:
+def gain_of(
+    before_NS: np.ndarray, after_NS: np.ndarray, clusters: Sequence[str], config: EvaluateConfig
+) -> Gain:
+    """The difference of two sides' means over prompts, each side prompts by samples (NS)."""
     # Every row draws the same resamples: rows are then comparable, and their order changes nothing.
     generator = np.random.default_rng(config.seed)
-    return paired_bootstrap(before_N, after_N, generator, config.rounds, config.confidence)
+    sides = before_NS.mean(axis=1), after_NS.mean(axis=1)
+    return paired_gain(*sides, generator, clusters, config.rounds, config.confidence)
+
+
+def wins_of(
+    before_NS: np.ndarray, after_NS: np.ndarray, clusters: Sequence[str], config: EvaluateConfig
+) -> Gain:
+    """How often after wins, ties half."""
+    generator = np.random.default_rng(config.seed)
+    return win_gain(win_shares(before_NS, after_NS), generator, clusters, config.confidence)
 
 
 def win_shares(before_NS: np.ndarray, after_NS: np.ndarray) -> np.ndarray:

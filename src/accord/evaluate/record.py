@@ -44,12 +44,19 @@ class Row:
     difference: float
     """``after_mean - before_mean``."""
     low: float | None
-    """Lower end of the difference's interval: paired bootstrap over prompts; ``None`` for a corpus row."""
+    """Lower end of the difference's interval: paired bootstrap over prompts; ``None`` for a corpus row, and
+    where all prompts are one cluster."""
     high: float | None
     win_rate: float | None = None
     """How often a sample of after beats a sample of before on the same prompt, ties half; scorers only."""
     win_low: float | None = None
     win_high: float | None = None
+    p: float | None = None
+    """Two-sided, of no difference: a sign-flip test over prompts; ``None`` for a corpus row."""
+    p_holm: float | None = None
+    """The same after Holm's correction among all rows but the criterion; ``None`` for the criterion."""
+    detectable: float | None = None
+    """The smallest difference that so many prompts would find four times in five."""
 
 
 @dataclass(frozen=True, slots=True)

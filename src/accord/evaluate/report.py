@@ -121,6 +121,7 @@ def render_report(data: ReportData) -> str:
             symbol={Outcome.IMPROVED: "▲", Outcome.UNCHANGED: "■", Outcome.WORSE: "▼"}[data.verdict.outcome],
             scorer_rows=_table(evaluation, data.labels, (Kind.SCORER, Kind.PART)) if evaluation else [],
             text_rows=_table(evaluation, data.labels, (Kind.TEXT, Kind.CORPUS)) if evaluation else [],
+            tested=_tested(evaluation, data.labels) if evaluation else "",
             examples=_examples(evaluation, data.labels) if evaluation else [],
             reward_bars=_reward_bars(data.reward, judges) if data.reward else [],
             reward_panels=_reward_panels(data.reward, judges) if data.reward else [],
@@ -211,6 +212,28 @@ def _table_row(row: Row, labels: Mapping[str, str], reach: float) -> TableRow:
         win_interval=f"{row.win_low:.0%} to {row.win_high:.0%}" if won else "",
         change=_change(row),
     )
+
+
+def _tested(evaluation: Evaluation, labels: Mapping[str, str]) -> str:
+    """What could be found, and how many of the figures nobody named beforehand are to be believed."""
+    said = []
+    main = evaluation.row(evaluation.criterion)
+    if main.detectable is not None:
+        said.append(
+            f"So many prompts find a difference of {number(main.detectable, 2)} in "
+            f"{labels.get(main.name, main.name)} four times in five; a smaller one would mostly go unseen."
+        )
+    others = [row for row in evaluation.rows if row.p is not None and row.p_holm is not None]
+    alone = [row for row in others if row.p is not None and row.p <= 1 - evaluation.confidence]
+    if alone:
+        kept = [row for row in others if row.p_holm is not None and row.p_holm <= 1 - evaluation.confidence]
+        names = ", ".join(labels.get(r.name) or _TEXT_LABELS.get(r.name, (r.name, ""))[0] for r in kept)
+        said.append(
+            f"Beside it {len(others)} figures were looked at, of which {len(alone)} moved by their own test; "
+            f"with Holm's correction for looking at so many, {len(kept)} may be claimed together"
+            f"{': ' + names if names else ''}."
+        )
+    return " ".join(said)
 
 
 def _change(row: Row) -> str:

@@ -97,7 +97,7 @@ def bootstrap_mean(
     values: ArrayLike, rng: np.random.Generator, draws: int = DRAWS, level: float = 0.95
 ) -> Interval:
     """Mean of ``values`` (R) with its percentile bootstrap interval."""
-    values_R = _finite(values)
+    values_R = finite(values)
     return bootstrap(len(values_R), lambda c: c @ values_R / c.sum(axis=1), rng, draws, level)
 
 
@@ -105,7 +105,7 @@ def paired_bootstrap(
     before: ArrayLike, after: ArrayLike, rng: np.random.Generator, draws: int = DRAWS, level: float = 0.95
 ) -> Interval:
     """Mean of ``after - before`` over the same rows (R), rows resampled together."""
-    before_R, after_R = _finite(before), _finite(after)
+    before_R, after_R = finite(before), finite(after)
     if before_R.shape != after_R.shape:
         raise DataError(f"{len(before_R)} values before and {len(after_R)} after; pair them row by row")
     return bootstrap_mean(after_R - before_R, rng, draws, level)
@@ -134,8 +134,8 @@ def clustered_mean(
     Values count the same unless weighted; pairs of a prompt rise and fall together, so prompts are the
     units.
     """
-    values_R = _finite(values)
-    weights_R = np.ones_like(values_R) if weights is None else _finite(weights)
+    values_R = finite(values)
+    weights_R = np.ones_like(values_R) if weights is None else finite(weights)
     if not len(values_R) == len(clusters) == len(weights_R):
         raise DataError(f"{len(values_R)} values, {len(clusters)} cluster names, {len(weights_R)} weights")
     number = {name: n for n, name in enumerate(dict.fromkeys(clusters))}
@@ -144,7 +144,8 @@ def clustered_mean(
     return bootstrap(len(number), lambda c: (c @ total_C) / (c @ size_C), rng, draws, level)
 
 
-def _finite(values: ArrayLike) -> Array:
+def finite(values: ArrayLike) -> Array:
+    """Values as a non-empty flat array of finite numbers; :class:`DataError` where they are not."""
     array = np.asarray(values, np.float64)
     if array.ndim != 1 or not len(array):
         raise DataError(f"values of shape {array.shape}; pass a non-empty list of numbers")

@@ -7,9 +7,8 @@ import itertools
 
 from transformers import LlamaForCausalLM
 
-from _accord_reward import words
-from _ppo_sizes import OUTSIDE, llama, now, tokenizer
-from _reward_sizes import LEARNING_RATE, PROMPTS_A_STEP, SIZES, arguments, rankings, report
+from _sizes import llama, tokenizer, words
+from _steps import LEARNING_RATE, PROMPTS_A_STEP, arguments, now, rankings, report
 from accord.align.offline import Trainer, read
 from accord.align.preference import PreferenceConfig, PreferenceLoss, Reference
 from accord.judgements import Comparison
@@ -20,10 +19,9 @@ from accord.types import Completion, Prompt
 def main():
     given = arguments(completions=4)
     steps = given.warmup + given.steps
-    settings = llama(vocab_size=OUTSIDE + 1, pad_token_id=OUTSIDE, eos_token_id=OUTSIDE, **SIZES[given.size])
-    policy = LanguageModel(LlamaForCausalLM(settings), tokenizer(), "random")
+    policy = LanguageModel(LlamaForCausalLM(llama(given.model, end=True)), tokenizer(given.model), "random")
     comparisons = []
-    for ids, completions in rankings(steps * PROMPTS_A_STEP):
+    for ids, completions in rankings(given.model, steps * PROMPTS_A_STEP):
         prompt = Prompt.from_text(words(ids))
         ranked = [Completion(words(each)) for each in completions[: given.completions]]
         comparisons += [Comparison(prompt, a, b) for a, b in itertools.combinations(ranked, 2)]
@@ -41,7 +39,7 @@ def main():
     trainer.run(PreferenceLoss(config, policy, reference), progress=lambda _: marks.append(now()))
     assert len(marks) == steps + 1
     wall, cpu = ((end - begin) / steps for begin, end in zip(start, marks[0], strict=True))
-    report(marks, given.warmup, before=(wall, cpu))
+    report(marks, given, PROMPTS_A_STEP, before=(wall, cpu))
 
 
 if __name__ == "__main__":

@@ -5,17 +5,8 @@ One prompt is held out and scored after the last step, outside of the clock.
 
 from transformers import LlamaForSequenceClassification
 
-from _ppo_sizes import OUTSIDE, llama, now, tokenizer
-from _reward_sizes import (
-    CENTERING,
-    LEARNING_RATE,
-    PAIRS,
-    PROMPTS_A_STEP,
-    SIZES,
-    arguments,
-    rankings,
-    report,
-)
+from _sizes import llama, tokenizer, words
+from _steps import CENTERING, LEARNING_RATE, PAIRS, PROMPTS_A_STEP, arguments, now, rankings, report
 from accord.judgements import Comparison
 from accord.lm.classifier import SequenceClassifier
 from accord.lm.render import Template
@@ -27,11 +18,10 @@ def main():
     given = arguments()
     steps = given.warmup + given.steps + 1  # the last one is followed by the held-out prompt
     count = steps * PROMPTS_A_STEP + 1
-    net = LlamaForSequenceClassification(llama(num_labels=1, vocab_size=OUTSIDE + 1, pad_token_id=OUTSIDE,
-                                               **SIZES[given.size]))  # fmt: skip
-    classifier = SequenceClassifier(net, tokenizer(), "random", template=Template.PLAIN)
+    net = LlamaForSequenceClassification(llama(given.model, end=True, num_labels=1))
+    classifier = SequenceClassifier(net, tokenizer(given.model), "random", template=Template.PLAIN)
     comparisons = []
-    for ids, completions in rankings(count):
+    for ids, completions in rankings(given.model, count):
         prompt = Prompt.from_text(words(ids))
         ranked = [Completion(words(each)) for each in completions]
         comparisons += [Comparison(prompt, ranked[i], ranked[j]) for i, j in PAIRS]
@@ -46,12 +36,7 @@ def main():
     marks = [now()]
     train(comparisons, classifier, config, lambda _: marks.append(now()))
     assert len(marks) == steps + 1
-    report(marks[:-1], given.warmup)
-
-
-def words(ids):
-    """Token ids as the text that the tokenizer reads them from."""
-    return " ".join(f"w{i}" for i in ids)
+    report(marks[:-1], given, PROMPTS_A_STEP)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from transformers import TrainerCallback
 
-from _ppo_sizes import now
+from _steps import now
 
 
 class Clock(TrainerCallback):

@@ -15,14 +15,9 @@ from datasets import Dataset
 from transformers import LlamaForCausalLM
 from trl import DPOConfig, DPOTrainer
 
-from _ppo_sizes import OUTSIDE, llama, tokenizer
-from _reward_sizes import LEARNING_RATE, PROMPTS_A_STEP, SIZES, arguments, rankings, report
+from _sizes import llama, tokenizer, words
+from _steps import LEARNING_RATE, PROMPTS_A_STEP, arguments, rankings, report
 from _trl_clock import Clock
-
-
-def words(ids):
-    """Token ids as the text that the tokenizer reads them from."""
-    return " ".join(f"w{i}" for i in ids)
 
 
 def main():
@@ -32,10 +27,10 @@ def main():
     small = min(pairs, given.rows // 2)
     rows = [
         {"prompt": words(prompt), "chosen": " " + words(ranked[i]), "rejected": " " + words(ranked[j])}
-        for prompt, ranked in rankings(steps * PROMPTS_A_STEP)
+        for prompt, ranked in rankings(given.model, steps * PROMPTS_A_STEP)
         for i, j in orders
     ]
-    settings = llama(vocab_size=OUTSIDE + 1, pad_token_id=OUTSIDE, eos_token_id=OUTSIDE, **SIZES[given.size])
+    settings = llama(given.model, end=True)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         DPOTrainer(
@@ -58,11 +53,11 @@ def main():
                 disable_tqdm=True,
             ),
             train_dataset=Dataset.from_list(rows),
-            processing_class=tokenizer(),
+            processing_class=tokenizer(given.model),
             callbacks=[clock],
         ).train()
     assert len(clock.marks) == steps + 1
-    report(clock.marks, given.warmup)
+    report(clock.marks, given, PROMPTS_A_STEP)
 
 
 if __name__ == "__main__":

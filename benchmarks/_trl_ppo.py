@@ -15,34 +15,25 @@ from datasets import Dataset
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-from _ppo_sizes import (
-    EPOCHS,
-    LEARNING_RATE,
-    NEW_TOKENS,
-    ROLLOUTS,
-    arguments,
-    llama,
-    prompts,
-    report,
-    tokenizer,
-)
+from _sizes import llama, tokenizer
+from _steps import EPOCHS, LEARNING_RATE, NEW_TOKENS, ROLLOUTS, arguments, prompts, report
 from _trl_clock import Clock
 
 
 def main():
-    given = arguments()
+    given = arguments(algorithm="ppo")
     small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
-    policy = LlamaForCausalLM(llama())
-    reference = LlamaForCausalLM(llama())
+    policy = LlamaForCausalLM(llama(given.model))
+    reference = LlamaForCausalLM(llama(given.model))
     reference.load_state_dict(policy.state_dict())
-    rows = Dataset.from_dict({"input_ids": prompts()})
+    rows = Dataset.from_dict({"input_ids": prompts(given.model)})
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         PPOTrainer(
             args=PPOConfig(
                 output_dir=folder,
-                per_device_train_batch_size=given.micro,
-                gradient_accumulation_steps=ROLLOUTS // given.micro,
+                per_device_train_batch_size=given.rows,
+                gradient_accumulation_steps=ROLLOUTS // given.rows,
                 num_mini_batches=1,
                 total_episodes=ROLLOUTS * (given.warmup + given.steps),
                 local_rollout_forward_batch_size=ROLLOUTS,
@@ -58,16 +49,16 @@ def main():
                 save_strategy="no",
                 disable_tqdm=True,
             ),
-            processing_class=tokenizer(),
+            processing_class=tokenizer(given.model),
             model=policy,
             ref_model=reference,
-            reward_model=LlamaForSequenceClassification(llama(num_labels=1, **small)),
-            value_model=LlamaForSequenceClassification(llama(num_labels=1)),
+            reward_model=LlamaForSequenceClassification(llama(given.model, num_labels=1, **small)),
+            value_model=LlamaForSequenceClassification(llama(given.model, num_labels=1)),
             train_dataset=rows,
             eval_dataset=rows.select(range(ROLLOUTS)),
             callbacks=[clock],
         ).train()
-    report(clock.marks, given.warmup)
+    report(clock.marks, given, ROLLOUTS)
 
 
 if __name__ == "__main__":

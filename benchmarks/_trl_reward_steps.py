@@ -14,35 +14,24 @@ from datasets import Dataset
 from transformers import LlamaForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
-from _ppo_sizes import OUTSIDE, llama, tokenizer
-from _reward_sizes import (
-    CENTERING,
-    LEARNING_RATE,
-    PAIRS,
-    PROMPTS_A_STEP,
-    SIZES,
-    arguments,
-    rankings,
-    report,
-)
+from _sizes import llama, outside, tokenizer
+from _steps import CENTERING, LEARNING_RATE, PAIRS, PROMPTS_A_STEP, arguments, rankings, report
 from _trl_clock import Clock
 
 
 def main():
     given = arguments()
     steps, pairs = given.warmup + given.steps, PROMPTS_A_STEP * len(PAIRS)
-    small = min(pairs, given.rows // 2)
+    small, end = min(pairs, given.rows // 2), outside(given.model)
     rows = [
-        {"chosen_ids": [*prompt, *ranked[i], OUTSIDE], "rejected_ids": [*prompt, *ranked[j], OUTSIDE]}
-        for prompt, ranked in rankings(steps * PROMPTS_A_STEP)
+        {"chosen_ids": [*prompt, *ranked[i], end], "rejected_ids": [*prompt, *ranked[j], end]}
+        for prompt, ranked in rankings(given.model, steps * PROMPTS_A_STEP)
         for i, j in PAIRS
     ]
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         RewardTrainer(
-            model=LlamaForSequenceClassification(
-                llama(num_labels=1, vocab_size=OUTSIDE + 1, pad_token_id=OUTSIDE, **SIZES[given.size])
-            ),
+            model=LlamaForSequenceClassification(llama(given.model, end=True, num_labels=1)),
             args=RewardConfig(
                 output_dir=folder,
                 num_train_epochs=1,
@@ -60,11 +49,11 @@ def main():
                 disable_tqdm=True,
             ),
             train_dataset=Dataset.from_list(rows),
-            processing_class=tokenizer(),
+            processing_class=tokenizer(given.model),
             callbacks=[clock],
         ).train()
     assert len(clock.marks) == steps + 1
-    report(clock.marks, given.warmup)
+    report(clock.marks, given, PROMPTS_A_STEP)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,22 @@
-"""accord's half of ppo_vs_trl.py: all weights train, the reference is a frozen copy.
+"""accord's half of ppo_vs_trl.py and rloo_vs_trl.py: all weights train, the reference is a frozen copy.
 
-The critic is a head on the policy's trunk; the scorer counts distinct tokens.
+PPO's critic is a head on the policy's trunk; the scorer counts distinct tokens.
 """
 
 from transformers import LlamaForCausalLM
 
-from _ppo_sizes import (
+from _sizes import llama, outside, tokenizer, words
+from _steps import (
     EPOCHS,
     LEARNING_RATE,
     NEW_TOKENS,
-    OUTSIDE,
     PROMPT_TOKENS,
     ROLLOUTS,
+    SAMPLES,
     arguments,
-    llama,
     now,
     prompts,
     report,
-    tokenizer,
 )
 from accord.align.learner import Learner
 from accord.align.online import run_step
@@ -35,23 +34,25 @@ class Distinct:
 
 
 def main():
-    given = arguments()
-    policy = LanguageModel(
-        LlamaForCausalLM(llama(eos_token_id=OUTSIDE)), tokenizer(), "random", Template.PLAIN
-    )
-    texts = [Prompt.from_text(" ".join(f"w{i}" for i in ids)) for ids in prompts()]
+    given = arguments(algorithm="ppo")
+    net = LlamaForCausalLM(llama(given.model, eos_token_id=outside(given.model)))
+    policy = LanguageModel(net, tokenizer(given.model), "random", Template.PLAIN)
+    samples = 1 if given.algorithm == "ppo" else SAMPLES
     config = AlignConfig(
+        algorithm=given.algorithm,
         steps=given.warmup + given.steps,
-        prompts_per_step=ROLLOUTS,
-        epochs=EPOCHS,
+        prompts_per_step=ROLLOUTS // samples,
+        samples_per_prompt=samples,
+        epochs=EPOCHS if given.algorithm == "ppo" else 1,
         minibatch=ROLLOUTS,
-        micro_rows=given.micro,
+        micro_rows=given.rows,
         learning_rate=LEARNING_RATE,
         lora_rank=0,
         max_new_tokens=NEW_TOKENS,
         truncation_penalty=0.0,  # no token ends a row here, on either side
     )
     learner = Learner(policy, config)
+    texts = [Prompt.from_text(words(ids)) for ids in prompts(given.model)]
     marks = [now()]
     for step in range(config.steps):
         metrics, rollouts, _ = run_step(learner, Distinct(), texts, step)
@@ -59,7 +60,7 @@ def main():
         assert len(rollouts) == ROLLOUTS
         assert metrics["length"] == NEW_TOKENS
         assert all(len(rollout.prompt_ids) == PROMPT_TOKENS for rollout in rollouts)
-    report(marks, given.warmup)
+    report(marks, given, ROLLOUTS)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ import statistics
 import pytest
 import torch
 
+from accord.align import online
 from accord.align.learner import Learner, step_seed
 from accord.align.online import act, credit, draw, judge, learn, minibatches, run_step
 from accord.align.settings import AlignConfig
 from accord.errors import ConfigError, DataError, NumericsError
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.tiny import END, EOS
+from accord.lm.tokens import TokenBatch
 from accord.types import Prompt, Rollout, Score, Stop
 from toys import GOOD, OTHER, PROMPTS, FirstToken, ShareOfGood, first_token, run_config
 
@@ -348,6 +350,15 @@ def test_each_epoch_passes_each_rollout_once(toy):
         tokens = sum(int(micro.mask_BT.sum()) for micro, _, _ in step)
         for micro, weights, _ in step:  # each token counts alike in the step's mean
             torch.testing.assert_close(weights, micro.mask_BT / tokens)
+
+
+def test_a_forward_has_at_most_its_rows_and_its_tokens_of_alike_length(monkeypatch):
+    monkeypatch.setattr(online, "MICRO_TOKENS", {"cpu": 12})
+    lens = [5, 1, 3, 9, 2, 2, 30, 4]
+    tokens = TokenBatch.of([[7]] * len(lens), [[7] * n for n in lens], 0)
+    slices = [part.tolist() for part in online._slices(tokens, 3)]
+    # Whole rows of 2, 3, 3; 4, 5; 6 (two of 10 would be 20); 10; 31, which has more alone.
+    assert slices == [[1, 4, 5], [2, 7], [0], [3], [6]]
 
 
 @pytest.mark.parametrize("model_type", BOTH)

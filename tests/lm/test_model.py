@@ -218,7 +218,7 @@ def test_a_tokenizer_without_pad_needs_none(load):
     lm = load("llama")
     lm.tokenizer.pad_token = None
     again = LanguageModel(lm.net, lm.tokenizer, "padless")
-    assert again.pad_id == EOS
+    assert 0 <= again.pad_id < lm.net.config.vocab_size
     assert torch.equal(logprobs(again), logprobs(lm))
 
 
@@ -250,3 +250,15 @@ def test_tiny_models_repeat_for_a_seed(tmp_path):
     assert one.weights_hash() == two.weights_hash() != other.weights_hash()
     with pytest.raises(ModelError, match="mamba"):
         write_tiny(tmp_path / "d", "mamba")
+
+
+def test_a_pad_token_behind_the_embeddings_is_never_read(load, tmp_path):
+    lm = load("llama")
+    batch = TokenBatch.of([[10, 11, 12], [20]], [[40], [41, 42, 43]], lm.pad_id)
+    with torch.no_grad():
+        expected = lm.hidden(batch)
+        lm.tokenizer.add_special_tokens({"pad_token": "<beyond>"})
+        assert lm.tokenizer.pad_token_id >= lm.net.config.vocab_size
+        other = LanguageModel(lm.net, lm.tokenizer, "beyond")
+        batch = TokenBatch.of([[10, 11, 12], [20]], [[40], [41, 42, 43]], other.pad_id)
+        assert torch.equal(other.hidden(batch)[batch.mask_BT], expected[batch.mask_BT])

@@ -31,7 +31,7 @@ class AlignConfig(Config):
     minibatch: int = Field(32, ge=1)
     """Rollouts an optimiser step; at most prompts_per_step x samples_per_prompt."""
     micro_rows: int = Field(64, ge=1)
-    """Most rollouts in one forward; larger minibatches are split and their gradients summed."""
+    """Most rollouts in one forward, and on a CPU some 1,024 tokens; larger minibatches are split."""
     learning_rate: float = Field(1e-4, gt=0)
     """Adam's rate for the policy; like the critic's it falls linearly, towards a tenth at the end."""
     critic: Literal["head", "own", "reward"] = "head"

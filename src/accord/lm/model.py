@@ -71,7 +71,9 @@ class LanguageModel:
         self.template = template or default_template(tokenizer, self.kind is Kind.ENCODER_DECODER)
         self.peft: PeftModel | None = None
         self.eos_ids = end_tokens(net, tokenizer)
-        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.eos_ids)
+        # Any id will do that has an embedding, since masks come from lengths; a tokenizer's may have none.
+        pad_id = tokenizer.pad_token_id
+        self.pad_id = pad_id if pad_id is not None and pad_id < net.config.vocab_size else 0
         silence_dropout(net)
         net.eval()
         quicken(net)

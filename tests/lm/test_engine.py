@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from accord.errors import ConfigError, DataError, NumericsError
-from accord.lm.engine import Engine, SamplingConfig, _State, truncate
+from accord.lm.engine import Engine, SamplingConfig, State, truncate
 from accord.lm.score import score_tokens
 from accord.lm.tiny import END, EOS
 from accord.lm.tokens import TokenBatch
@@ -72,8 +72,8 @@ def test_finished_rows_leave_the_batch(load, monkeypatch):
     logits[[EOS, 50, 51]] = 0.0
     fixed_logits(lm, logits)
     alive = []
-    step = _State.step
-    monkeypatch.setattr(_State, "step", lambda self, tokens: alive.append(len(tokens)) or step(self, tokens))
+    step = State.step
+    monkeypatch.setattr(State, "step", lambda self, tokens: alive.append(len(tokens)) or step(self, tokens))
     rows = flat(Engine(lm, SamplingConfig(max_new_tokens=12)).generate(PROMPTS, n=8))
     lengths = [len(row.ids) for row in rows]
     assert alive == [sum(n > t for n in lengths) for t in range(1, max(lengths))]

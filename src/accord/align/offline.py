@@ -37,6 +37,7 @@ from accord.lm.divergence import completion_kl
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.fit import fit
 from accord.lm.grouped import Lost, OverLong, batches, gather, split_by_prompt
+from accord.lm.hasten import hasten
 from accord.lm.model import LanguageModel
 from accord.lm.schedule import cosine
 from accord.types import digest
@@ -163,6 +164,7 @@ class Trainer:
         self.pack = may_pack(policy, self.data.groups[: config.batch_prompts])
         if self.data.held and config.kl_prompts:
             sampling = SamplingConfig(max_new_tokens=config.max_new_tokens, seed=config.seed)
+            hasten(policy)
             self.engine = Engine(policy, sampling)
             if self.reference is None:
                 self.reference = policy if fresh else policy.frozen_copy()

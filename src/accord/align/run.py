@@ -28,6 +28,7 @@ from accord.environment import Environment
 from accord.errors import ConfigError, DataError, StoreError
 from accord.lm import checkpoints
 from accord.lm.critic import OwnCritic
+from accord.lm.hasten import hasten
 from accord.lm.heads import ValueHead
 from accord.lm.model import LanguageModel
 from accord.types import Adapts, Prompt, Rollout, Score, Scorer, digest
@@ -93,8 +94,7 @@ def align(
     may judge the episodes besides, or be ``None``. ``watch`` names scorers that are logged beside the reward
     and never optimised. ``guard`` says what is watched for, and whether its verdicts are acted on; each is
     a line of verdicts.jsonl, with its reason. A run that is rolled back ends with the best weights it kept.
-    ``critic`` is given where the settings ask for one begun as a reward model. Ctrl-C ends the run after the
-    step under way, with a checkpoint.
+    ``critic`` is one begun as a reward model. Ctrl-C ends the run after a step, with a checkpoint.
 
     Raises:
         DataError: no prompts, or one that is empty or does not fit the context.
@@ -121,6 +121,7 @@ def align(
         raise ConfigError(f"{folder} holds a run already; add --resume to go on with it, or name another")
     if critic is None and config.row.critic and config.critic == "own":
         critic = OwnCritic(policy.frozen_copy())
+    hasten(policy)
     learner = Learner(policy, config, critic)
     for prompt in prompts:  # a prompt too long is refused now, not hours later when it is drawn
         learner.engine(0).encode(prompt)

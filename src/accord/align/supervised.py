@@ -33,6 +33,7 @@ from accord.errors import ConfigError, DataError
 from accord.judgements import Anchor
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.grouped import Lost, marks_of
+from accord.lm.hasten import hasten
 from accord.lm.model import LanguageModel
 from accord.types import Completion, Prompt, Rollout, Score, Scorer, Stop
 
@@ -195,6 +196,7 @@ def distil(
     """
     if not prompts:
         raise DataError("no prompts to sample for; import some, or choose another split")
+    hasten(policy)
     # all rounds are measured to where the first one starts: below the adapters it makes, or a copy
     reference = policy if config.lora_rank and policy.peft is None else policy.frozen_copy()
     rounds: list[Metrics] = []

@@ -2,9 +2,8 @@
 
 Every row draws from a random stream of its own, keyed by seed, prompt, and sample number, so a
 completion does not depend on which others share its batch. Completions of one prompt share its
-prefill. Rows that have finished leave the decode batch.
-
-Left out: paged caches, waiting rows that join a running batch (see "Not built yet" in ARCHITECTURE.md).
+prefill. Rows that have finished leave the batch; where the model was made fast (``lm.decode``), waiting
+rows join it.
 
 Legend: B rows alive, S prompt tokens, V vocabulary, D width.
 """
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -31,6 +30,10 @@ from accord.lm.render import completion_text, prompt_ids, prompt_text
 from accord.lm.score import log_softmax
 from accord.lm.tokens import length_mask, pack, pad, positions
 from accord.types import Completion, Origin, Prompt, Stop
+
+Arrival = tuple[int, int, Stop | None]
+"""The row, its next token, and why it is the last if it is."""
+Ids = Sequence[Sequence[int]]
 
 
 class SamplingConfig(Config):
@@ -54,9 +57,7 @@ class SamplingConfig(Config):
     @model_validator(mode="after")
     def _limits(self) -> SamplingConfig:
         if self.min_new_limit is not None and self.min_new_limit > self.max_new_tokens:
-            raise ConfigError(
-                f"min_new_limit {self.min_new_limit} is larger than max_new_tokens {self.max_new_tokens}"
-            )
+            raise ConfigError(f"min_new_limit {self.min_new_limit} > max_new_tokens {self.max_new_tokens}")
         return self
 
 
@@ -84,12 +85,14 @@ class Support:
 
 @dataclass
 class _Row:
+    number: int
     index: int
     limit: int
     uniforms: np.ndarray
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     kept: list[bytes] = field(default_factory=list)
+    stop: Stop | None = None
 
 
 class Engine:
@@ -107,9 +110,7 @@ class Engine:
         self.support = support
         limit, new = model.context, self.config.max_new_tokens
         if model.kind is Kind.ENCODER_DECODER and limit is not None and new > limit:
-            raise ConfigError(
-                f"max_new_tokens {new} is more than the {limit} positions of {model.name}'s decoder; lower it"
-            )
+            raise ConfigError(f"lower max_new_tokens {new}: {model.name}'s decoder has {limit} positions")
 
     def sample(self, prompts: Sequence[Prompt], n: int = 1) -> list[list[Completion]]:
         """``n`` completions a prompt, with token ids, log-probs and origin kept.
@@ -119,8 +120,7 @@ class Engine:
         """
         encoded = [self.encode(prompt) for prompt in prompts]
         results = self.generate(encoded, n)
-        model, hashes = self.model, self.hashes
-        sampling = self.settings
+        model, hashes, sampling = self.model, self.hashes, self.settings
         out = []
         for prompt, ids, group in zip(prompts, encoded, results, strict=True):
             text = prompt_text(model.tokenizer, prompt, model.template)
@@ -140,9 +140,8 @@ class Engine:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt in ids; refuses one that leaves no room for ``max_new_tokens``."""
-        model = self.model
+        model, limit = self.model, self.model.context
         encoder = model.kind is Kind.ENCODER_DECODER
-        limit = model.context
         if limit is not None and not encoder:
             limit -= self.config.max_new_tokens
         return prompt_ids(model.tokenizer, prompt, model.template, encoder_decoder=encoder, limit=limit)
@@ -151,101 +150,95 @@ class Engine:
         """Sampled ids as text, end token removed."""
         return completion_text(self.model.tokenizer, ids, self.model.eos_ids, self.model.template)
 
-    @torch.no_grad()
-    def generate(
-        self, prompts: Sequence[Sequence[int]], n: int = 1, begun: Sequence[Sequence[int]] | None = None
-    ) -> list[list[Sampled]]:
+    def generate(self, prompts: Ids, n: int = 1, begun: Ids | None = None) -> list[list[Sampled]]:
         """``n`` sampled rows for each prompt of token ids, behind what of each completion is ``begun``.
 
         An encoder-decoder goes on from completions of one length; they are not padded.
         """
+        prompts, begun, rows = self._rows(prompts, n, begun)
+        for _ in self._run(prompts, begun, rows):
+            pass
+        done = [Sampled(tuple(r.ids), tuple(r.logprobs), r.stop or Stop.EOS, tuple(r.kept)) for r in rows]
+        return [done[i * n : (i + 1) * n] for i in range(len(prompts))]
+
+    def stream(self, prompts: Ids, n: int = 1) -> Iterator[Arrival]:
+        """The tokens of :meth:`generate` as they come; sample k of prompt i is row i * n + k."""
+        return self._run(*self._rows(prompts, n, None))
+
+    def _rows(self, prompts: Ids, n: int, begun: Ids | None) -> tuple[Ids, Ids, list[_Row]]:
         begun = [()] * len(prompts) if begun is None else begun
         if self.model.kind is Kind.DECODER:
             prompts, begun = [[*p, *b] for p, b in zip(prompts, begun, strict=True)], [()] * len(prompts)
         seen: Counter[tuple[int, ...]] = Counter()
-        rows = []
-        for i, ids in enumerate((*p, *b) for p, b in zip(prompts, begun, strict=True)):
-            # The same prompt twice in a call must not give the same completion twice.
-            for _ in range(n):
-                rows.append(self._row(i, ids, seen[ids]))
-                seen[ids] += 1
-        out: list[list[Sampled]] = [[] for _ in prompts]
-        for at in range(0, len(rows), self.config.rows):
-            part = rows[at : at + self.config.rows]
-            for row, sampled in zip(part, self._decode_rows(prompts, begun, part), strict=True):
-                out[row.index].append(sampled)
-        return out
-
-    def _row(self, index: int, ids: tuple[int, ...], number: int) -> _Row:
-        key = hashlib.sha256(f"{self.config.seed}:{number}:{ids}".encode()).digest()
-        stream = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
+        rows: list[_Row] = []
         low, high = self.config.min_new_limit, self.config.max_new_tokens
-        limit = high if low is None else int(stream.integers(low, high + 1))
-        return _Row(index, limit, stream.random(limit))
+        for i, ids in enumerate((*p, *b) for p, b in zip(prompts, begun, strict=True)):
+            for _ in range(n):
+                # The same prompt twice in a call must not give the same completion twice.
+                key = hashlib.sha256(f"{self.config.seed}:{seen[ids]}:{ids}".encode()).digest()
+                seen[ids] += 1
+                stream = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
+                limit = high if low is None else int(stream.integers(low, high + 1))
+                rows.append(_Row(len(rows), i, limit, stream.random(limit)))
+        return prompts, begun, rows
 
-    def _decode_rows(
-        self, prompts: Sequence[Sequence[int]], begun: Sequence[Sequence[int]], rows: list[_Row]
-    ) -> list[Sampled]:
-        unique = sorted({row.index for row in rows})
-        slot = {index: at for at, index in enumerate(unique)}
+    @torch.no_grad()
+    def _run(self, prompts: Ids, begun: Ids, waiting: list[_Row]) -> Iterator[Arrival]:
         models = [self.model] if self.support is None else [self.model, self.support.model]
-        contexts = [prompts[i] for i in unique], [begun[i] for i in unique]
-        states = [_State.prefill(model, *contexts) for model in models]
-        for state in states:
-            state.select(torch.tensor([slot[row.index] for row in rows]))
-        alive = list(rows)
-        stops: dict[int, Stop] = {}
-        while alive:
-            logits_BV = self.model.logits(states[0].hidden_BD)
-            kept_BV = self._keep(states[1], alive) if self.support is not None else None
-            tokens, logprobs = self._choose(logits_BV, alive, kept_BV)
-            keep = []
-            for at, (row, token, logprob) in enumerate(zip(alive, tokens, logprobs, strict=True)):
+        states: list[State] = [(model.decoding or State)(model) for model in models]
+        joins, most = all(state.joins for state in states), min(self.config.rows, len(waiting))
+        alive: list[_Row] = []
+        while waiting or alive:
+            # A few together: one by one their prefill would cost more than the places they leave empty.
+            if waiting and (not alive or (joins and most - len(alive) >= min(len(waiting), -(-most // 8)))):
+                new, waiting = waiting[: most - len(alive)], waiting[most - len(alive) :]
+                first, last = new[0].index, new[-1].index + 1
+                at_B = torch.tensor([row.index - first for row in new])
+                for state in states:
+                    state.join(prompts[first:last], begun[first:last], at_B)
+                alive += new
+            for row, token, logprob in zip(alive, *self._choose(states, alive), strict=True):
                 row.ids.append(token)
                 row.logprobs.append(logprob)
-                if token in self.model.eos_ids:
-                    stops[id(row)] = Stop.EOS
-                elif len(row.ids) == row.limit:
-                    stops[id(row)] = Stop.LENGTH
-                else:
-                    keep.append(at)
+                cut = Stop.LENGTH if len(row.ids) == row.limit else None
+                row.stop = Stop.EOS if token in self.model.eos_ids else cut
+                yield row.number, token, row.stop
+            keep = [at for at, row in enumerate(alive) if row.stop is None]
             if len(keep) < len(alive):
+                # Rows from the end take the places that fell empty, so that few of them move.
+                late = iter([at for at in keep if at >= len(keep)])
+                keep = [at if alive[at].stop is None else next(late) for at in range(len(keep))]
                 alive = [alive[at] for at in keep]
                 for state in states:
                     state.select(torch.tensor(keep, dtype=torch.long))
             if alive:
                 for state in states:
                     state.step(torch.tensor([row.ids[-1] for row in alive]))
-        return [Sampled(tuple(row.ids), tuple(row.logprobs), stops[id(row)], tuple(row.kept)) for row in rows]
 
-    def _keep(self, state: _State, rows: list[_Row]) -> Tensor:
+    def _keep(self, state: State, rows: list[_Row]) -> Tensor:
         """(B, V) what each row may choose among, noted in the row."""
         assert self.support is not None
-        logp_BV = log_softmax(self.support.model.logits(state.hidden_BD), self.config.temperature or 1.0)
+        logp_BV = log_softmax(state.logits(), self.config.temperature or 1.0)
         kept_BV = truncate(logp_BV.exp(), None, self.support.top_p) > 0
         for row, bits in zip(rows, pack(kept_BV).numpy(), strict=True):
             row.kept.append(bits.tobytes())
         return kept_BV
 
-    def _choose(
-        self, logits_BV: Tensor, rows: list[_Row], kept_BV: Tensor | None
-    ) -> tuple[list[int], list[float]]:
+    def _choose(self, states: list[State], rows: list[_Row]) -> tuple[list[int], list[float]]:
         """Each row's next token by inverse CDF of its own uniform number, with its log-prob."""
-        config = self.config
-        if not bool(torch.isfinite(logits_BV).all()):
+        config, logits_BV = self.config, states[0].logits()
+        if not bool(logits_BV.sum().isfinite()):  # one pass; a logit that is not spoils the sum
             raise NumericsError("the model's logits are not finite while sampling; its weights are damaged")
+        kept_BV = self._keep(states[1], rows) if self.support is not None else None
+        logp_BV = log_softmax(logits_BV, config.temperature or 1.0, kept_BV)
         if config.temperature == 0:
-            logp_BV = log_softmax(logits_BV, 1.0, kept_BV)
             tokens_B = logp_BV.argmax(-1)
         else:
-            logp_BV = log_softmax(logits_BV, config.temperature, kept_BV)
-            probs_BV = truncate(logp_BV.exp(), config.top_k, config.top_p)
             u_B = torch.tensor([row.uniforms[len(row.ids)] for row in rows], device=logits_BV.device)
-            cdf_BV = probs_BV.double().cumsum(-1)
+            cdf_BV = truncate(logp_BV.exp(), config.top_k, config.top_p).cumsum(-1, dtype=torch.float64)
             # Scaled by the row's own total, u < 1 always falls on a token of positive probability.
             tokens_B = torch.searchsorted(cdf_BV, (u_B * cdf_BV[:, -1])[:, None], right=True)[:, 0]
-        logprobs_B = logp_BV.gather(1, tokens_B[:, None])[:, 0]
-        return tokens_B.tolist(), logprobs_B.tolist()
+        return tokens_B.tolist(), logp_BV.gather(1, tokens_B[:, None])[:, 0].tolist()
 
 
 def truncate(probs_BV: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
@@ -254,16 +247,22 @@ def truncate(probs_BV: Tensor, top_k: int | None, top_p: float | None) -> Tensor
         floor_B1 = probs_BV.topk(top_k, dim=-1).values[:, -1:]
         probs_BV = probs_BV.where(probs_BV >= floor_B1, 0.0)
     if top_p is not None and top_p < 1:
-        sorted_BV, order_BV = probs_BV.sort(dim=-1, descending=True)
-        before_BV = sorted_BV.cumsum(-1) - sorted_BV
-        total_B1 = probs_BV.sum(-1, keepdim=True)
-        kept_BV = sorted_BV.where(before_BV < top_p * total_B1, 0.0)
-        probs_BV = torch.zeros_like(probs_BV).scatter(-1, order_BV, kept_BV)
+        enough_B1, vocabulary = top_p * probs_BV.sum(-1, keepdim=True), probs_BV.shape[-1]
+        for size in (min(256, vocabulary), vocabulary):  # as a rule the likeliest hold the mass
+            sorted_Bk, order_Bk = probs_BV.topk(size, dim=-1)
+            before_Bk = sorted_Bk.cumsum(-1) - sorted_Bk
+            if bool((before_Bk[:, -1:] >= enough_B1).all()):
+                break
+        kept_Bk = sorted_Bk.where(before_Bk < enough_B1, 0.0)
+        probs_BV = torch.zeros_like(probs_BV).scatter(-1, order_Bk, kept_Bk)
     return probs_BV
 
 
-class _State:
-    """The decode batch: key-value cache, masks, and the state of each row's last token."""
+class State:
+    """The rows under way on a model, by transformers' forward: cache, masks, each row's last state."""
+
+    joins = False
+    """Whether rows may join while others are alive."""
 
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
@@ -272,27 +271,26 @@ class _State:
         self.hidden_BD: Tensor
         self.memory_BSD: Tensor | None = None
 
-    @classmethod
-    def prefill(
-        cls, model: LanguageModel, prompts: Sequence[Sequence[int]], begun: Sequence[Sequence[int]]
-    ) -> _State:
-        state = cls(model)
+    def join(self, prompts: Ids, begun: Ids, at_B: Tensor) -> None:
+        """Prefill ``prompts`` once each; new row b goes on from prompt ``at_B[b]``."""
+        model, config = self.model, self.model.net.config
         if model.kind is Kind.ENCODER_DECODER:
             ids_BS = pad(prompts, model.pad_id).to(model.device)
-            state.mask_BS = length_mask([len(p) for p in prompts], ids_BS.shape[1]).long().to(model.device)
-            encoder = model.net.get_encoder()
-            state.memory_BSD = encoder(input_ids=ids_BS, attention_mask=state.mask_BS).last_hidden_state
-            config = model.net.config
-            state.cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+            self.mask_BS = length_mask([len(p) for p in prompts], ids_BS.shape[1]).long().to(model.device)
+            self.memory_BSD = model.net.get_encoder()(input_ids=ids_BS, attention_mask=self.mask_BS)[0]
+            self.cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
             ids_BL = torch.tensor([[model.start_id, *said] for said in begun], device=model.device)
-            state._forward(ids_BL, ids_BL)
-            return state
-        ids_BS = pad(prompts, model.pad_id, "left").to(model.device)
-        lengths = [len(p) for p in prompts]
-        state.mask_BS = length_mask(lengths, ids_BS.shape[1]).flip(1).long().to(model.device)
-        state.cache = DynamicCache(config=model.net.config)
-        state._forward(ids_BS, positions(state.mask_BS))
-        return state
+            self._forward(ids_BL, ids_BL)
+        else:
+            ids_BS = pad(prompts, model.pad_id, "left").to(model.device)
+            mask_BS = length_mask([len(p) for p in prompts], ids_BS.shape[1]).flip(1).long()
+            self.mask_BS, self.cache = mask_BS.to(model.device), DynamicCache(config=config)
+            self._forward(ids_BS, positions(self.mask_BS))
+        self.select(at_B)
+
+    def logits(self) -> Tensor:
+        """(B, V) float32 logits of each row's next token."""
+        return self.model.logits(self.hidden_BD)
 
     def step(self, tokens_B: Tensor) -> None:
         """Feed one token a row."""

@@ -70,6 +70,7 @@ class LanguageModel:
         self.kind = Kind.ENCODER_DECODER if net.config.is_encoder_decoder else Kind.DECODER
         self.template = template or default_template(tokenizer, self.kind is Kind.ENCODER_DECODER)
         self.peft: PeftModel | None = None
+        self.decoding: Any = None  # how the engine decodes, where lm.decode found a faster way
         self.eos_ids = end_tokens(net, tokenizer)
         # Any id will do that has an embedding, since masks come from lengths; a tokenizer's may have none.
         pad_id = tokenizer.pad_token_id

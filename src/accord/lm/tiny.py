@@ -38,6 +38,7 @@ _DIMS: dict[str, Any] = {
 _GROUPED = _DIMS | {"num_key_value_heads": 2, "head_dim": 8}
 _SHAPES: Mapping[str, dict[str, Any]] = {
     "llama": _GROUPED,
+    "mistral": _GROUPED | {"sliding_window": None},
     "qwen2": _DIMS | {"num_key_value_heads": 2},
     "qwen3": _GROUPED,
     "gemma": _GROUPED,

@@ -24,6 +24,7 @@ from accord.evaluate.record import KL, Evaluation
 from accord.lm.classifier import Reads, SequenceClassifier
 from accord.lm.divergence import completion_kl
 from accord.lm.engine import Engine, SamplingConfig
+from accord.lm.hasten import hasten
 from accord.lm.invariants import check_policy, require
 from accord.lm.model import LanguageModel
 from accord.lm.render import Template
@@ -136,7 +137,9 @@ def sample(workspace: Workspace, config: SampleConfig, *, progress: Progress = l
     """
     store = workspace.store
     prompts, n = prompts_of(workspace, config.split)[: config.limit], config.n
-    engine = Engine(config.load(), config)
+    model = config.load()
+    hasten(model)
+    engine = Engine(model, config)
     made_by = (*engine.hashes, config.seed, engine.settings)
     asked = [
         run.config["n"]
@@ -340,7 +343,9 @@ def evaluate(
         max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=config.seed
     )
     settings = config.model_dump(mode="json")
-    engines = [Engine(lm, sampling) for lm in models]
+    for model in models:
+        hasten(model)
+    engines = [Engine(model, sampling) for model in models]
     sources = [*(engine.hashes[0] for engine in engines), *inputs, *made_from]
     with recorded(workspace, "evaluate", settings, sources) as record:
         sides: list[dict[str, list[Completion]]] = []

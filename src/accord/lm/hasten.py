@@ -1,0 +1,115 @@
+"""Whether a faster way to decode agrees with transformers' own forward, found out before it is taken.
+
+Legend: B rows, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from accord.lm.decode import Lean, reason_against
+from accord.lm.engine import Ids, State
+from accord.lm.invariants import LOGPROB_BOUND
+from accord.lm.model import Kind, LanguageModel
+
+log = logging.getLogger(__name__)
+
+CHECKED = 6
+"""Tokens of each row that are compared."""
+SURE = 1e-4
+"""Log-probs are compared of tokens that have at least this probability."""
+
+
+def hasten(model: LanguageModel, seed: int = 0) -> str | None:
+    """Let the engine decode ``model`` the fastest way that agrees with transformers' own forward (in place).
+
+    That is the lean step where the architecture has one (``lm.decode``). It is compared with the plain
+    forward on a few random rows (``LOGPROB_BOUND``, and the likeliest token), and left with a message where
+    it differs. Returns in words why it is not the lean step; ``None``: it is. The random state is left alone.
+    """
+    model.decoding = None
+    against = reason_against(model)
+    if against is None:
+        found = disagreement(model, begin, seed)
+        if found is None:
+            model.decoding = begin
+            return None
+        against = f"the lean step would differ from transformers' forward: {found}"
+        log.warning("%s is sampled the slower way: %s. Please report the model", model.name, against)
+    return against
+
+
+def begin(model: LanguageModel) -> State:
+    """The rows of one call of the engine, by the lean step where it is for ``model`` as it stands now."""
+    return Lean(model) if reason_against(model) is None else State(model)
+
+
+@torch.no_grad()
+def disagreement(model: LanguageModel, way: Callable[[LanguageModel], State], seed: int = 0) -> str | None:
+    """Where rows decoded by ``way`` differ from each row alone in the model's own forward; ``None``: nowhere.
+
+    Random prompts go on with random tokens; a row leaves, and where rows may join, one does.
+    """
+    rng = np.random.default_rng(seed)
+    longest = min(14, (model.context or 64) - CHECKED)
+    sizes = [size + CHECKED for size in (longest, 1, min(5, longest), min(9, longest))]
+    texts = [rng.integers(0, model.net.config.vocab_size, size).tolist() for size in sizes]
+    prompts, rests = [ids[:-CHECKED] for ids in texts], [ids[-CHECKED:] for ids in texts]
+    plain = [_plain(model, prompt, rest) for prompt, rest in zip(prompts, rests, strict=True)]
+    try:
+        for row, at, logits_V in _driven(way(model), prompts, rests):
+            ours_V, theirs_V = torch.log_softmax(logits_V, -1), plain[row][at]
+            found = _difference(ours_V, theirs_V, LOGPROB_BOUND.get(model.net.dtype, 0.0))
+            if found is not None:
+                return f"row {row}, token {at}: {found}"
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        return f"it does not run ({type(error).__name__}: {error})"
+    return None
+
+
+def _driven(state: State, prompts: Ids, rests: Ids) -> Iterator[tuple[int, int, Tensor]]:
+    """Row, number of the token and (V,) logits, as rows are fed what they are to say."""
+    alive, said = [0, 1, 2], [0] * len(prompts)
+    state.join(prompts[:3], [()] * 3, torch.arange(3))
+    for time in range(CHECKED):
+        for row, logits_V in zip(alive, state.logits(), strict=True):
+            yield row, said[row], logits_V
+        state.step(torch.tensor([rests[row][said[row]] for row in alive]))
+        said = [count + (row in alive) for row, count in enumerate(said)]
+        if time == 1:
+            state.select(torch.tensor([2, 1]))
+            alive = [2, 1]
+        if time == 2 and state.joins:
+            state.join(prompts[3:], [()], torch.zeros(1, dtype=torch.long))
+            alive = [2, 1, 3]
+
+
+def _plain(model: LanguageModel, prompt: Sequence[int], rest: Sequence[int]) -> Tensor:
+    """(T, V) log-probs of each token of ``rest`` by transformers alone: one row, no padding, no cache."""
+    if model.kind is Kind.ENCODER_DECODER:
+        inputs = {"input_ids": [prompt], "decoder_input_ids": [[model.start_id, *rest[:-1]]]}
+    else:
+        inputs = {"input_ids": [[*prompt, *rest[:-1]]]}
+    tensors = {name: torch.tensor(ids, device=model.device) for name, ids in inputs.items()}
+    tensors["attention_mask"] = torch.ones_like(tensors["input_ids"])
+    logits_TV = model.net(**tensors).logits[0, -len(rest) :]
+    return torch.log_softmax(logits_TV.float(), -1)
+
+
+def _difference(ours_V: Tensor, theirs_V: Tensor, bound: float) -> str | None:
+    """How two rows of log-probs differ by more than rounding explains."""
+    likely_V = theirs_V > np.log(SURE)
+    gap = float((ours_V - theirs_V)[likely_V].abs().max())
+    if not gap <= bound:
+        return f"log-probs differ by {gap:.2g}, {bound:g} is allowed"
+    first, second = theirs_V.topk(2).values.tolist()
+    if first - second > 2 * bound and int(ours_V.argmax()) != int(theirs_V.argmax()):
+        return f"the likeliest token is {int(ours_V.argmax())}, not {int(theirs_V.argmax())}"
+    return None

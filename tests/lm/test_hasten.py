@@ -1,0 +1,123 @@
+"""The faster way is taken only where it gives what transformers' forward gives."""
+
+import logging
+
+import pytest
+import torch
+
+from accord.lm import decode
+from accord.lm.decode import Lean
+from accord.lm.engine import Engine, SamplingConfig, State
+from accord.lm.hasten import begin, disagreement, hasten
+from accord.lm.tiny import DECODERS, ENCODER_DECODERS
+
+PROMPTS = [[10, 11, 12], [20]]
+
+
+@pytest.mark.parametrize("kind", [*DECODERS, *ENCODER_DECODERS])
+def test_every_kind_goes_one_of_the_two_ways(load, kind):
+    lm = load(kind)
+    against = hasten(lm)
+    if kind in decode.FAMILIES:
+        assert against is None
+        assert isinstance(lm.decoding(lm), Lean)
+    else:
+        assert kind in against
+        assert lm.decoding is None
+    config = SamplingConfig(max_new_tokens=8)
+    fast = Engine(lm, config).generate(PROMPTS, 2)
+    lm.decoding = None
+    assert [[row.ids for row in group] for group in fast] == [
+        [row.ids for row in group] for group in Engine(lm, config).generate(PROMPTS, 2)
+    ]
+
+
+def test_the_random_state_and_the_model_are_left_alone(load):
+    lm = load("llama")
+    state, weights = torch.random.get_rng_state(), lm.weights_hash()
+    hasten(lm)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert weights == lm.weights_hash()
+    assert all(p.requires_grad for p in lm.net.parameters())
+
+
+def _wrong_base(monkeypatch):
+    angles = Lean._angles
+
+    def other(self):
+        cos, sin = angles(self)
+        return cos.roll(1, 0), sin.roll(1, 0)
+
+    monkeypatch.setattr(Lean, "_angles", other)
+
+
+def _no_q_norm(monkeypatch):
+    layer = decode._layer
+    monkeypatch.setattr(
+        decode, "_layer", lambda *given: layer(*given).__class__(**{**vars(layer(*given)), "q_norm": None})
+    )
+
+
+def _whole_sight(monkeypatch):
+    mask = Lean._mask
+    monkeypatch.setattr(Lean, "_mask", lambda self, at, window: mask(self, at, None))
+
+
+def _no_cap(monkeypatch):
+    layer = decode._layer
+    monkeypatch.setattr(
+        decode, "_layer", lambda *given: layer(*given).__class__(**{**vars(layer(*given)), "cap": None})
+    )
+
+
+def _still_rows(monkeypatch):
+    def select(self, index_B):
+        self.lengths = [self.lengths[at] for at in index_B.tolist()]
+        self.hidden_BD = self.hidden_BD[index_B]
+
+    monkeypatch.setattr(Lean, "select", select)
+
+
+def _no_such_part(monkeypatch):
+    monkeypatch.setattr(decode, "norm", lambda module: module.no_such_part)
+
+
+@pytest.mark.parametrize(
+    ("kind", "plant"),
+    [
+        ("llama", _wrong_base),
+        ("qwen3", _no_q_norm),
+        ("gemma2", _whole_sight),
+        ("gemma2", _no_cap),
+        ("llama", _still_rows),
+        ("phi3", _no_such_part),
+    ],
+)
+def test_a_planted_fault_is_refused_with_a_message(load, monkeypatch, caplog, kind, plant):
+    lm = load(kind, attn_logit_softcapping=2.0) if kind == "gemma2" else load(kind)
+    config = SamplingConfig(max_new_tokens=8)
+    plain = Engine(lm, config).generate(PROMPTS, 2)
+    assert disagreement(lm, Lean) is None
+    plant(monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        against = hasten(lm)
+    assert "the lean step would differ" in against
+    assert "sampled the slower way" in caplog.text
+    assert lm.decoding is None
+    assert [[row.ids for row in group] for group in plain] == [
+        [row.ids for row in group] for group in Engine(lm, config).generate(PROMPTS, 2)
+    ]
+
+
+def test_plain_rows_agree_with_themselves(load):
+    for kind in ("llama", "gpt2", "t5"):
+        assert disagreement(load(kind), State) is None
+
+
+def test_what_is_begun_heeds_the_model_as_it_stands(load):
+    lm = load("llama")
+    assert isinstance(begin(lm), Lean)
+    hook = lm.net.model.norm.register_forward_hook(lambda *_: None)
+    assert type(begin(lm)) is State
+    hook.remove()
+    assert isinstance(begin(lm), Lean)

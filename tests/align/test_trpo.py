@@ -140,3 +140,18 @@ def test_the_critic_learns_and_the_warm_up_leaves_the_policy_to_the_bit(toy):
     assert not any(p in learner.optimiser.state for p in learner.policy.trainable())
     trpo.learn_in_trust_region(learner, batch, 1)
     assert not all(map(torch.equal, before, learner.policy.net.parameters()))
+
+
+def test_the_direction_takes_a_part_of_the_rollouts_and_the_length_all(toy, monkeypatch):
+    monkeypatch.setattr(trpo, "CURVED", (0.2, 8))
+    learner, batch = prepared(toy("llama"))
+    right, rows = trpo._fisher_product, []
+
+    def counted(learner, micros, *given):
+        rows.append(sum(len(part.tokens) for part, _, _ in micros))
+        return right(learner, micros, *given)
+
+    monkeypatch.setattr(trpo, "_fisher_product", counted)
+    metrics = trpo.learn_in_trust_region(learner, batch, 0)
+    assert rows == [8] * trpo.ITERATIONS + [len(batch.tokens)]
+    assert 0 < metrics["step_kl"] <= 0.01

@@ -5,8 +5,9 @@ subject to mean KL(pi || pi_old) <= delta, nats a token, over the rollouts' pref
 F x = g by conjugate gradients, F the Fisher matrix, and a line search halves it until the exact KL over
 the vocabulary is within delta and the objective has risen. Where no halving does, the policy stays.
 
-What differs from the paper: F is of all prefixes and exact (second derivatives of the exact KL, not of the
-sampled log-probs), and so is the constraint. KL(pi || pi_old) and the paper's KL(pi_old || pi) agree to the
+What differs from the paper: F is exact (second derivatives of the exact KL, not of the sampled log-probs),
+and so is the constraint. As in the paper (appendix C) the direction is solved for with F of a part of the
+rollouts; the step's length takes F of all. KL(pi || pi_old) and the paper's KL(pi_old || pi) agree to the
 second order. The critic learns by Adam, on states without gradient, before the policy moves.
 
 Left out: nothing is clipped, no learning rate is read for the policy.
@@ -33,6 +34,8 @@ ITERATIONS = 10
 """Of conjugate gradients; the paper's."""
 DAMPING = 0.1
 """Added to F's diagonal: with few rollouts F is singular. The paper's code adds as much."""
+CURVED = (0.2, 32)
+"""Of a step's rollouts, the share whose F gives the direction, and the least number. The paper's: a tenth."""
 HALVINGS = 10
 """Of the step, at most."""
 CRITIC_PASSES = 4
@@ -51,21 +54,30 @@ def learn_in_trust_region(learner: Learner, batch: Batch, step: int) -> dict[str
     metrics = _teach_critic(learner, batch, step)
     if step < learner.config.critic_warmup:
         return metrics | {"first_ratio": 1.0}
-    micros = list(next(minibatches(batch, len(batch.tokens), 1, learner.config, torch.Generator())))
-    weights = learner.policy.trainable()
+    micros, weights = _micros(learner, batch), learner.policy.trainable()
+    generator = torch.Generator().manual_seed(step_seed(learner.config.seed, step))
+    rollouts = torch.randperm(len(batch.tokens), generator=generator)
+    curved = _micros(learner, batch.rows(rollouts[: max(int(CURVED[0] * len(rollouts)), CURVED[1])]))
     # A fused attention has no second derivative.
     with sdpa_kernel(SDPBackend.MATH):
         gradient_P, before, seen = _objective(learner, micros, weights)
         check_first_ratio(seen["ratio_mean"], step)
         if not math.isfinite(before) or not bool(torch.isfinite(gradient_P).all()):
             raise NumericsError(f"step {step}: objective {before}, or its gradient, is not finite")
-        image = lambda v_P: _fisher_product(learner, micros, weights, v_P)  # noqa: E731
-        direction_P = conjugate_gradient(image, gradient_P, iterations=ITERATIONS)
-        step_P = longest_step(direction_P, image(direction_P), learner.config.ratio_clip)
+        direction_P = conjugate_gradient(
+            lambda v_P: _fisher_product(learner, curved, weights, v_P), gradient_P, iterations=ITERATIONS
+        )
+        image_P = _fisher_product(learner, micros, weights, direction_P)
+        step_P = longest_step(direction_P, image_P, learner.config.ratio_clip)
     found = _search(learner, micros, weights, step_P, before)
     learner.beta.update(batch.metrics["kl"], len(batch.tokens))
     learner.follow(step)
     return metrics | seen | found | {"first_ratio": seen["ratio_mean"]}
+
+
+def _micros(learner: Learner, batch: Batch) -> list[Micro]:
+    """The whole batch as one optimiser step."""
+    return next(minibatches(batch, len(batch.tokens), 1, learner.config, torch.Generator()))
 
 
 def _teach_critic(learner: Learner, batch: Batch, step: int) -> dict[str, float]:

@@ -21,6 +21,7 @@ from _steps import (
 from accord.align.learner import Learner
 from accord.align.online import run_step
 from accord.align.settings import AlignConfig
+from accord.lm.hasten import hasten
 from accord.lm.model import LanguageModel
 from accord.lm.render import Template
 from accord.types import Prompt, Score
@@ -48,9 +49,11 @@ def main():
         micro_rows=given.rows,
         learning_rate=LEARNING_RATE,
         lora_rank=0,
+        mixed_precision=given.precision == "bfloat16",
         max_new_tokens=NEW_TOKENS,
         truncation_penalty=0.0,  # no token ends a row here, on either side
     )
+    hasten(policy)  # as align() does
     learner = Learner(policy, config)
     texts = [Prompt.from_text(words(ids)) for ids in prompts(given.model)]
     marks = [now()]

@@ -28,6 +28,7 @@ def main():
     config = RewardConfig(
         batch_prompts=PROMPTS_A_STEP,
         micro_rows=given.rows,
+        mixed_precision=given.precision == "bfloat16",
         learning_rate=LEARNING_RATE,
         centering=CENTERING,
         evaluations=1,

@@ -33,6 +33,9 @@ def parser_of(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=3, help="measured steps a turn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rows", type=int, default=32, help="rows of one training forward, both sides")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="of the products, both sides"
+    )
     parser.add_argument("--no-peer", action="store_true", help="accord alone")
     parser.add_argument("--quick", action="store_true", help="tiny sizes; the figures mean nothing")
     return parser
@@ -63,7 +66,7 @@ def beside(
     given: argparse.Namespace, ours: str, theirs: str, path: Path | None = None, **more: Any
 ) -> dict[str, Any]:
     """Both scripts by turns, and what they come to: medians of either side and of the turns' ratios."""
-    asked = {name: getattr(given, name) for name in ("model", "steps", "threads", "rows")} | more
+    asked = {name: getattr(given, name) for name in ("model", "steps", "threads", "rows", "precision")} | more
     options = [f"--{name}={value}" for name, value in asked.items()]
     accord: list[dict[str, float]] = []
     peer: list[dict[str, float]] = []
@@ -93,4 +96,5 @@ def summary(turns: list[dict[str, float]]) -> dict[str, float]:
 
 def conditions(given: argparse.Namespace) -> dict[str, Any]:
     """How it was measured, for the record."""
-    return {name: getattr(given, name) for name in ("quick", "model", "pairs", "steps", "threads", "rows")}
+    names = ("quick", "model", "pairs", "steps", "threads", "rows", "precision")
+    return {name: getattr(given, name) for name in names}

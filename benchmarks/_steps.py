@@ -53,13 +53,14 @@ def rankings(model: str, count: int) -> list[tuple[list[int], list[list[int]]]]:
 
 
 def arguments(**more: int | str) -> argparse.Namespace:
-    """Model, steps, threads and rows of one side's run, and ``more`` options with their defaults."""
+    """Model, steps, threads, rows and precision of a side's run, and ``more`` options with their defaults."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", choices=list(MODELS), default="S")
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     for name, default in more.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     given = parser.parse_args()

@@ -44,7 +44,7 @@ def main():
                 learning_rate=LEARNING_RATE,
                 beta=0.1,
                 max_length=256,
-                bf16=False,
+                bf16=given.precision == "bfloat16",
                 gradient_checkpointing=False,
                 use_cpu=True,
                 report_to=[],

@@ -50,7 +50,7 @@ def main():
                 temperature=1.0,
                 learning_rate=LEARNING_RATE,
                 gradient_checkpointing=False,
-                bf16=False,
+                bf16=given.precision == "bfloat16",
                 use_cpu=True,
                 report_to=[],
                 save_strategy="no",

@@ -43,7 +43,7 @@ def main():
                 learning_rate=LEARNING_RATE,
                 num_sample_generations=0,
                 gradient_checkpointing=False,
-                bf16=False,
+                bf16=given.precision == "bfloat16",
                 use_cpu=True,
                 report_to=[],
                 save_strategy="no",

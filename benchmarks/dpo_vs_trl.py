@@ -18,6 +18,8 @@ from _beside import beside, conditions, parsed, parser_of
 
 def main() -> None:
     given = parsed(parser_of(__doc__))
+    if given.precision != "float32":
+        raise SystemExit("offline learning here has float32 products alone; leave --precision out")
     result = {"benchmark": "dpo_vs_trl", **conditions(given)}
     for completions, start in ((4, ""), (2, "pair_")):
         found = beside(given, "_accord_dpo.py", "_trl_dpo_steps.py", completions=completions)

@@ -99,6 +99,20 @@ def test_the_first_step_has_ratio_one_and_no_kl(toy, model_type, rank):
     assert after["kl"] > 1e-4  # the reference did not come along
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo", "trpo"])
+@pytest.mark.parametrize("model_type", BOTH)
+def test_bfloat16_products_learn_the_same_task_on_float32_weights(toy, model_type, algorithm):
+    learner = Learner(toy(model_type), run_config(lora_rank=0, algorithm=algorithm, mixed_precision=True))
+    for step in range(3):
+        metrics, _, _ = run_step(learner, FirstToken(), PROMPTS, step)
+        assert metrics["kl"] >= 0
+        assert metrics["first_ratio"] == pytest.approx(1, abs=0.01)
+    native = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    assert (metrics["sampler_gap"] > 1e-4) is native  # sampled in float32
+    assert metrics["sampler_gap"] < 0.5
+    assert {tensor.dtype for tensor in learner.tensors().values()} == {torch.float32}
+
+
 def test_a_policy_other_than_the_sampler_is_found_by_its_first_ratio(toy):
     learner = prepared(toy())
     batch = credit(learner, *rollouts_of(learner))

@@ -33,6 +33,7 @@ from accord.align.settings import AlignConfig
 from accord.errors import ConfigError, DataError, NumericsError
 from accord.lm.engine import Engine
 from accord.lm.fit import fit
+from accord.lm.precision import mixed_precision
 from accord.lm.score import TokenScores, score_hidden
 from accord.lm.tokens import TokenBatch
 from accord.rl.advantages import EPSILON, explained_variance, gae, masked_mean, masked_var, whiten
@@ -429,8 +430,9 @@ def run_step(
     drawn = draw(prompts, step, learner.config)
     rollouts = sample(learner.engine(step), drawn, learner.config.samples, step)
     scores = [Score(0.0)] * len(rollouts) if scorer is None else judge(scorer, rollouts)
-    batch = credit(learner, rollouts, scores)
-    metrics = batch.metrics | learn(learner, batch, step)
+    with mixed_precision(learner.policy.device, learner.config.mixed_precision):
+        batch = credit(learner, rollouts, scores)
+        metrics = batch.metrics | learn(learner, batch, step)
     if isinstance(scorer, Adapts) and step >= learner.config.critic_warmup:  # a still policy cannot answer
         metrics |= scorer.adapt(scores)
     paid = [replace(s, value=s.value + sum(r.paid)) for s, r in zip(scores, rollouts, strict=True)]

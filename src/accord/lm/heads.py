@@ -6,7 +6,6 @@ its first update (a random head would push noise into a trunk it shares with the
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from accord.lm.tokens import TokenBatch
@@ -26,7 +25,7 @@ class ValueHead(nn.Module):
         self.trunk: list[nn.Parameter] = []
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.linear(hidden.to(torch.float32)).squeeze(-1)
+        return (hidden.float() * self.linear.weight[0]).sum(-1) + self.linear.bias[0]
 
     def values(self, tokens: TokenBatch, hidden: Tensor, *, after: bool = False) -> Tensor:
         """(B, T) values before each token of ``tokens``; with ``after`` (B, T+1), behind the last one too.

@@ -27,8 +27,9 @@ from accord.lm.classifier import SequenceClassifier
 from accord.lm.fit import fit
 from accord.lm.grouped import OverLong, PromptGroup, batches, split_by_prompt
 from accord.lm.packed import packed_logits, packing_agrees, worth_packing
+from accord.lm.precision import mixed_precision
 from accord.lm.render import Template
-from accord.lm.schedule import cosine, mixed_precision
+from accord.lm.schedule import cosine
 from accord.reward.data import gather
 from accord.reward.loss import Objective
 from accord.reward.measure import RewardReport, held_out_loss, measure, report_on

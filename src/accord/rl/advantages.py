@@ -96,11 +96,7 @@ def masked_var(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 def masked_sum(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Sum over the real tokens of the whole batch, a scalar.
-
-    Raises:
-        ValueError: shapes differ.
-    """
+    """Sum over the real tokens of the whole batch, a scalar. Raises ValueError if shapes differ."""
     check_shapes(x_BT=x_BT, mask_BT=mask_BT)
     return torch.where(as_bool(mask_BT), x_BT, 0.0).sum()
 

@@ -25,11 +25,7 @@ MAX_STEP = 0.2
 
 
 def k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """log p - log q per token, nats. Unbiased; a single one may be negative.
-
-    Raises:
-        ValueError: shapes differ.
-    """
+    """log p - log q per token, nats. Unbiased; one may be negative. Raises ValueError if shapes differ."""
     check_same_shape(logprobs=logprobs, ref_logprobs=ref_logprobs)
     return logprobs - ref_logprobs
 

@@ -41,8 +41,9 @@ from accord.errors import ModelError
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.fit import fit
 from accord.lm.model import LanguageModel, best_device
+from accord.lm.precision import mixed_precision
 from accord.lm.render import completion_ids, prompt_ids
-from accord.lm.schedule import cosine, mixed_precision
+from accord.lm.schedule import cosine
 from accord.lm.tokens import TokenBatch
 from accord.recipes.helpdesk.judge import GoldJudge
 from accord.recipes.helpdesk.world import conversations, drills, make_prompts

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import toys
 from accord.align.online import Learner
 from accord.align.run import End, align, load_checkpoint
 from accord.errors import ConfigError, DataError, NumericsError, StoreError
+from accord.lm import checkpoints
 from accord.lm.checkpoints import latest
 from accord.types import Prompt, Score
 from toys import PROMPTS, ShareOfGood, run_config
@@ -127,6 +129,34 @@ def test_three_steps_and_three_more_are_six(toy, tmp_path, changes):
     parts = align(toy(), ShareOfGood(), PROMPTS, config, tmp_path / "parts", resume=True)
     assert same(bits(parts), bits(whole))
     assert same(lines(tmp_path / "parts"), whole.history)
+
+
+@pytest.mark.parametrize("forgotten", ["policy", "critic", "optimiser", "beta", "history"])
+def test_a_part_forgotten_on_resuming_is_not_the_same_run(straight, toy, tmp_path, monkeypatch, forgotten):
+    """The fault planted against all tests of resuming: what they compare would show it."""
+    with pytest.raises(NumericsError):
+        align(toy(), ShareOfGood(nan_at=4), PROMPTS, run_config(), tmp_path, save_every=3)
+    whole = checkpoints.read
+
+    def read(folder):
+        saved = whole(folder)
+        tensors = {k: v for k, v in saved.tensors.items() if not k.startswith(forgotten)}
+        optimiser = saved.optimiser | ({"state": {}} if forgotten == "optimiser" else {})
+        state = dict(saved.state)
+        if forgotten == "beta":
+            state["beta"] = state["beta"] | {"value": run_config().beta}
+        if forgotten == "history":
+            state["history"] = state["history"][:2]
+        return replace(saved, tensors=tensors, optimiser=optimiser, state=state)
+
+    def put_into(saved, tensors):
+        for name, value in saved.tensors.items():
+            tensors[name].copy_(value)
+
+    monkeypatch.setattr(checkpoints, "read", read)
+    monkeypatch.setattr(checkpoints.Checkpoint, "put_into", put_into)
+    resumed = align(toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, resume=True)
+    assert not same(bits(resumed), bits(straight[0]))
 
 
 class Rising(ShareOfGood):

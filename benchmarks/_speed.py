@@ -59,10 +59,10 @@ def prompts_of(model: str, work: Work) -> list[Prompt]:
     return [Prompt.from_text(words(ids)) for ids in draw(model, work.rollouts, work.prompt)]
 
 
-def learner_of(policy: LanguageModel, work: Work, **settings) -> Learner:
-    """PPO with one pass, all weights training."""
+def learner_of(policy: LanguageModel, work: Work, passes: int = 1, **settings) -> Learner:
+    """PPO, all weights training."""
     config = AlignConfig(
-        prompts_per_step=work.rollouts, minibatch=min(32, work.rollouts), epochs=1, lora_rank=0,
+        prompts_per_step=work.rollouts, minibatch=min(32, work.rollouts), epochs=passes, lora_rank=0,
         learning_rate=1e-5, max_new_tokens=work.new, truncation_penalty=0.0, **settings,
     )  # fmt: skip
     return Learner(policy, config)

@@ -68,6 +68,8 @@ def test_the_roofline_and_the_growth_run():
     assert sum(found["losses"]["train"].values()) == pytest.approx(1)
     assert found["largest_loss"]["train"] != "products"
     assert last_line("growth.py", "--quick", "--threads=1")["worst_seconds_rollouts"] >= 1
+    found = last_line("step_profile.py", "--quick", "--threads=1")
+    assert {"sample", "credit", "learn", "update"} == found["plain"].keys() == found["fast"].keys()
 
 
 def test_without_a_gpu_nothing_is_claimed():

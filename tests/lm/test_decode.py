@@ -111,7 +111,7 @@ def test_prompts_of_a_group_are_read_once_and_many_tokens_in_parts(load, monkeyp
     )
     whole = sampled(lm, n=5)
     assert shapes == [(4, 20)]
-    monkeypatch.setattr(decode, "PREFILL_TOKENS", 15)
+    monkeypatch.setattr(decode, "PREFILL_TOKENS", {"cpu": 15})
     shapes.clear()
     assert same(whole, sampled(lm, n=5))
     assert shapes == [(3, 7), (1, 20)] or sum(rows for rows, _ in shapes) == 4
@@ -257,3 +257,29 @@ def test_a_stream_gives_the_rows_as_they_come(load):
     next(first)
     first.close()  # whoever goes away early leaves nothing behind
     assert torch.is_grad_enabled()
+
+
+def test_states_lie_row_by_row_however_many_rows_there_are(load):
+    """oneDNN multiplies rows that lie apart a hundred times slower."""
+    lm = load("llama")
+    state = Lean(lm)
+    with torch.no_grad():
+        state.join(PROMPTS, [()] * 4, torch.tensor([0, 1, 1, 2, 3]))
+        state.step(torch.tensor([7, 8, 9, 10, 11]))
+        assert state.hidden_BD.shape == (5, 32)
+        assert state.hidden_BD.is_contiguous()
+        state.select(torch.tensor([0, 4, 2]))
+        state.step(torch.tensor([7, 8, 9]))
+    assert state.hidden_BD.shape == (3, 32)
+    assert state.hidden_BD.is_contiguous()
+
+
+def test_inside_autocast_the_plain_forward_samples(load):
+    lm = load("llama")
+    hasten(lm)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert "autocast" in reason_against(lm)
+        cast = sampled(lm, n=1)
+        lm.decoding = None
+        assert same(cast, sampled(lm, n=1))
+    assert reason_against(lm) is None

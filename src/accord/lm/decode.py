@@ -36,8 +36,9 @@ from accord.lm.tokens import pad
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "phi3")
 PLACES = 8
 """Places are computed in multiples of it: each new number of rows costs the product's set-up once."""
-PREFILL_TOKENS = 8192
-"""Most tokens, padding included, that pass the model at once when rows join."""
+PREFILL_TOKENS = {"cpu": 1024}
+"""Most tokens, padding included, that pass the model at once when rows join; elsewhere 16,384. More are not
+faster on a CPU."""
 
 Turn = Callable[[Tensor], Tensor]
 """From (inputs, P) to (outputs, P)."""
@@ -53,6 +54,8 @@ def reason_against(model: LanguageModel) -> str | None:
         return f"its rotary angles change with the length ({rope})"
     if getattr(config, "use_bidirectional_attention", False):
         return "its attention looks ahead"
+    if torch.is_autocast_enabled(model.device.type):
+        return "products are cast around it (autocast)"
     if any(m._forward_hooks or m._forward_pre_hooks for m in model.net.get_decoder().modules()):
         return "hooks stand on its layers"
     return None
@@ -175,7 +178,7 @@ class _Step:
 
     cos_WP: Tensor
     sin_WP: Tensor
-    write: tuple[Tensor, Tensor]
+    write: tuple[Tensor, Tensor, Tensor]
     masks: dict[int | None, Tensor]
 
 
@@ -204,9 +207,9 @@ class Lean(State):
         new_BD = torch.empty(len(at), self.model.width, device=device, dtype=self.dtype)
         self.hidden_BD = torch.cat([self.hidden_BD, new_BD]) if first else new_BD
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        starts = [0]
+        starts, most = [0], PREFILL_TOKENS.get(device.type, 16384)
         for number, i in enumerate(order):
-            if number > starts[-1] and len(prompts[i]) * (number + 1 - starts[-1]) > PREFILL_TOKENS:
+            if number > starts[-1] and len(prompts[i]) * (number + 1 - starts[-1]) > most:
                 starts.append(number)
         for start, end in pairwise([*starts, len(order)]):
             part = {i: number for number, i in enumerate(order[start:end])}
@@ -280,11 +283,12 @@ class Lean(State):
         at_P = torch.tensor([*self.lengths, *[0] * spare], device=device)
         self.lengths = [length + 1 for length in self.lengths]
         x_DP = self.stack.embed_tokens(F.pad(tokens_B, (0, spare)).to(device)).t().contiguous()
-        all_N = torch.arange(len(at_P) * self.key_heads, device=device)
+        place_PK = torch.arange(len(at_P), device=device)[:, None].expand(-1, self.key_heads)
+        head_PK = torch.arange(self.key_heads, device=device).expand(len(at_P), -1)
         step = _Step(
             self.cos_CW[at_P].t().contiguous(),
             self.sin_CW[at_P].t().contiguous(),
-            (all_N, at_P.repeat_interleave(self.key_heads)),
+            (place_PK, head_PK, at_P[:, None].expand(-1, self.key_heads)),
             {window: self._mask(at_P, window) for window in {layer.window for layer in self.layers}},
         )
         for at, layer in enumerate(self.layers):
@@ -292,7 +296,8 @@ class Lean(State):
             x_DP = x_DP + (read_DP if layer.after is None else layer.after(read_DP))
             inner_DP = _gated(layer, layer.mlp_before(x_DP))
             x_DP = x_DP + (inner_DP if layer.mlp_after is None else layer.mlp_after(inner_DP))
-        self.hidden_BD = self.norm(x_DP).t()[:rows]
+        # Contiguous, for oneDNN takes its slowest way with rows that lie apart.
+        self.hidden_BD = self.norm(x_DP).t()[:rows].contiguous()
 
     def _mask(self, at_P: Tensor, window: int | None) -> Tensor:
         """(N, 1, columns in use) added to the scores: -inf where a row has no token or cannot see it."""
@@ -312,14 +317,15 @@ class Lean(State):
         q_HWP, k_KWP, v_KWP = (part.view(-1, width, places) for part in parts)
         if layer.q_norm is not None and layer.k_norm is not None:
             q_HWP, k_KWP = layer.q_norm(q_HWP), layer.k_norm(k_KWP)
-        turned_PHW = _rotate(torch.cat([q_HWP, k_KWP]), step).permute(2, 0, 1).contiguous()
-        keys_NWC = self.keys_RKWC[at][:places].view(-1, width, self.columns)
-        values_NCW = self.values_RKCW[at][:places].view(-1, self.columns, width)
-        keys_NWC.transpose(1, 2).index_put_(step.write, turned_PHW[:, self.heads :].reshape(-1, width))
-        values_NCW.index_put_(step.write, v_KWP.permute(2, 0, 1).reshape(-1, width))
+        turned_HWP = _rotate(torch.cat([q_HWP, k_KWP]), step)
+        keys_RKWC, values_RKCW = self.keys_RKWC[at], self.values_RKCW[at]
+        keys_RKWC.transpose(2, 3).index_put_(step.write, turned_HWP[self.heads :].permute(2, 0, 1))
+        values_RKCW.index_put_(step.write, v_KWP.permute(2, 0, 1))
+        keys_NWC = keys_RKWC[:places].view(-1, width, self.columns)
+        values_NCW = values_RKCW[:places].view(-1, self.columns, width)
         mask_N1C = step.masks[layer.window]
         used = mask_N1C.shape[-1]
-        q_NGW = turned_PHW[:, : self.heads].reshape(len(keys_NWC), -1, width)
+        q_NGW = turned_HWP[: self.heads].permute(2, 0, 1).reshape(len(keys_NWC), -1, width)
         if layer.cap is None:
             scores_NGC = torch.baddbmm(mask_N1C, q_NGW, keys_NWC[:, :, :used], alpha=layer.scale)
         else:

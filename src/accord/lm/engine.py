@@ -2,8 +2,7 @@
 
 Every row draws from a random stream of its own, keyed by seed, prompt, and sample number, so a
 completion does not depend on which others share its batch. Completions of one prompt share its
-prefill. Rows that have finished leave the batch; where the model was made fast (``lm.decode``), waiting
-rows join it.
+prefill. Rows that have finished leave the batch, and waiting rows join it (with ``lm.decode``).
 
 Legend: B rows alive, S prompt tokens, V vocabulary, D width.
 """
@@ -31,8 +30,7 @@ from accord.lm.score import log_softmax
 from accord.lm.tokens import length_mask, pack, pad, positions
 from accord.types import Completion, Origin, Prompt, Stop
 
-Arrival = tuple[int, int, Stop | None]
-"""The row, its next token, and why it is the last if it is."""
+Arrival = tuple[int, int, Stop | None]  # the row, its next token, and why it is the last if it is
 Ids = Sequence[Sequence[int]]
 
 

@@ -100,6 +100,23 @@ def test_waiting_rows_take_the_places_that_fall_empty(load):
     assert len(alive) < 0.75 * sum(max(len(row.ids) for row in batch) for batch in batches)
 
 
+@pytest.mark.parametrize("kind", ["qwen2", "gemma2"])
+def test_rows_of_unlike_length_are_read_in_parts(load, monkeypatch, kind):
+    lm = load(kind)
+    prompts = [list(range(10, 10 + size)) for size in (90, 3, 5, 2, 60, 4, 1, 7, 2, 30, 3, 4)]
+    lm.decoding = None
+    plain = sampled(lm, prompts, n=1)
+    lm.decoding, counts = Lean, set()
+    parts = Lean._parts
+    monkeypatch.setattr(Lean, "_parts", lambda self: counts.add(len(parts(self))) or parts(self))
+    monkeypatch.setattr(decode, "PLACES", 4)
+    assert same(plain, sampled(lm, prompts, n=1))
+    assert 3 in counts
+    counts.clear()
+    assert same(plain[1:4], sampled(lm, prompts[1:4], n=1))
+    assert counts == {1}
+
+
 def test_prompts_of_a_group_are_read_once_and_many_tokens_in_parts(load, monkeypatch):
     lm = load("llama")
     lm.decoding, shapes = Lean, []

@@ -13,10 +13,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def real_folder() -> Path:
+    """Where real data is looked for."""
+    return Path(os.environ.get("ACCORD_DATA", ROOT.parent / "shared" / "data"))
+
+
 def real_data(name: str) -> list[dict[str, Any]]:
     """The rows of ``NAME.jsonl.gz`` (say ``dialogsum/test``); skips, with the reason, when absent."""
-    folder = Path(os.environ.get("ACCORD_DATA", ROOT.parent / "shared" / "data"))
-    path = folder / f"{name}.jsonl.gz"
+    path = real_folder() / f"{name}.jsonl.gz"
     if not path.exists():
         pytest.skip(f"no real data at {path}; set ACCORD_DATA to its folder")
     with gzip.open(path, "rt", encoding="utf-8") as lines:

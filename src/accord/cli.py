@@ -23,7 +23,8 @@ from tyro.conf import OmitArgPrefixes as Flat
 
 from accord.errors import AccordError
 from accord.flags import HERE, Folder, Verb, defaults, pair, step_configs, value
-from accord.terminal import Bar, err, print_figures, print_table, signed, with_bounds
+from accord.terminal import Bar, err, print_figures, print_table, with_bounds
+from accord.verbs import evaluate
 from accord.workspace import Workspace
 
 
@@ -439,34 +440,6 @@ def watch(argv: Sequence[str]) -> Verb:
             err.print("open the address in a browser; Ctrl-C stops")
 
         serve(Workspace.open(workspace), run, config, opened)
-        return 0
-
-    return verb
-
-
-def evaluate(argv: Sequence[str]) -> Verb:
-    """Before and after on the same prompts and seeds; writes report.html."""
-    from accord.recipes.reporting import workspace_report
-    from accord.recipes.steps import EvaluateStepConfig
-    from accord.recipes.steps import evaluate as run
-
-    def verb(
-        config: Flat[EvaluateStepConfig] = defaults(argv, "evaluate", EvaluateStepConfig),
-        workspace: Folder = HERE,
-        json: bool = False,
-    ) -> int:
-        """Compare the model before and after, and write the report."""
-        opened = Workspace.open(workspace)
-        with Bar("evaluate", json) as bar:
-            done, evaluation = run(opened, config, progress=bar)
-        page = workspace_report(opened, evaluation, done)
-        if not json:
-            rows = [
-                (r.name, f"{r.before_mean:.3f}", f"{r.after_mean:.3f}", signed(r.difference, r.low, r.high))
-                for r in evaluation.rows
-            ]
-            print_table(("figure", "before", "after", "difference (95 %)"), rows)
-        print_figures({"run": done.id, **done.metrics, "report": str(page)}, json)
         return 0
 
     return verb

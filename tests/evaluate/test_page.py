@@ -9,33 +9,10 @@ import pytest
 
 from accord.evaluate.report import write_report
 from accord.evaluate.reportdata import ReportData
+from pages import COMPLAINTS, CONTRAST
 
 if TYPE_CHECKING:
     from conftest import Browser
-
-COMPLAINTS = {"Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"}
-
-CONTRAST = """
-(() => {
-  const parse = c => c.match(/[\\d.]+/g).map(Number);
-  const linear = v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
-  const light = c => { const [r, g, b] = c.map(v => linear(v / 255));
-    return .2126 * r + .7152 * g + .0722 * b; };
-  const behind = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
-    if (c.length === 3 || c[3] === 1) return c.slice(0, 3); } return [255, 255, 255]; };
-  const poor = [];
-  for (const e of document.querySelectorAll('body *')) {
-    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
-    if (!own) continue;
-    const svg = e instanceof SVGElement;
-    const front = parse(svg ? getComputedStyle(e).fill : getComputedStyle(e).color).slice(0, 3);
-    const [a, b] = [light(front), light(behind(svg ? e.closest('figure') : e))];
-    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-    if (ratio < 4.5) poor.push(`${e.tagName} ${ratio.toFixed(2)} ${e.textContent.slice(0, 30)}`);
-  }
-  return poor;
-})()
-"""
 
 
 @pytest.fixture(scope="module")

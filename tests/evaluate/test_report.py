@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -32,50 +31,7 @@ from accord.evaluate.reportdata import (
 from accord.evaluate.verdict import Concern, Outcome, Rule, Verdict
 from accord.stats.intervals import Interval
 from accord.types import Stop
-
-VOID = {"meta", "link", "br", "img", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """Elements, ids, references and text of a page; fails on tags that do not nest."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.references: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.text = ""
-        self.headings: list[str] = []
-        self._open: list[str] = []
-        self.feed(html)
-        self.close()
-        assert not self._open, f"left open: {self._open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        for name, value in attrs:
-            self.attributes.append((name, value or ""))
-            if name == "id":
-                self.ids.append(value or "")
-            if name in ("href", "aria-labelledby") and value:
-                self.references.append(value.lstrip("#"))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self._open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open, f"</{tag}> closes nothing"
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if "h2" in self._open:
-            self.headings.append(data)
+from pages import Page
 
 
 def bare(**fields: object) -> ReportData:

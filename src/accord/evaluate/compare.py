@@ -92,12 +92,12 @@ def evaluate(
     """
     _check_scorers(scorers, config)
     groups_before, groups_after = (
-        _aligned(side, prompts, config.samples, where)
+        aligned(side, prompts, config.samples, where)
         for side, where in ((before, "before"), (after, "after"))
     )
     criterion = config.criterion or next(iter(scorers))
-    scores_before = {n: _scores(n, s, prompts, groups_before) for n, s in scorers.items()}
-    scores_after = {n: _scores(n, s, prompts, groups_after) for n, s in scorers.items()}
+    scores_before = {n: scores_of(n, s, prompts, groups_before) for n, s in scorers.items()}
+    scores_after = {n: scores_of(n, s, prompts, groups_after) for n, s in scorers.items()}
     clusters = [cluster_of(prompt) for prompt in prompts]
     rows: list[Row] = []
     for name in scorers:
@@ -139,9 +139,10 @@ def _check_scorers(scorers: Mapping[str, Scorer], config: EvaluateConfig) -> Non
             )
 
 
-def _aligned(
+def aligned(
     side: Mapping[str, Sequence[Completion]], prompts: Sequence[Prompt], samples: int, where: str
 ) -> list[list[Completion]]:
+    """Each prompt's completions in the prompts' order; :class:`DataError` where there are not ``samples``."""
     if not prompts:
         raise DataError("there are no prompts to evaluate on")
     ids = [prompt.id for prompt in prompts]
@@ -157,7 +158,9 @@ def _aligned(
     return [list(side[prompt_id]) for prompt_id in ids]
 
 
-def _scores(name: str, scorer: Scorer, prompts: Sequence[Prompt], groups: Side) -> Scored:
+def scores_of(name: str, scorer: Scorer, prompts: Sequence[Prompt], groups: Side) -> Scored:
+    """A scorer's judgement of every completion, checked: their number, their parts, and that all are
+    finite."""
     scored = score_groups(scorer, list(zip(prompts, groups, strict=True)))
     if len(scored) != len(groups):
         raise DataError(f"scorer {name!r} returned {len(scored)} groups of scores for {len(groups)} prompts")
@@ -186,7 +189,7 @@ def _scores(name: str, scorer: Scorer, prompts: Sequence[Prompt], groups: Side) 
 def _scorer_rows(
     name: str, before: Scored, after: Scored, clusters: Sequence[str], config: EvaluateConfig
 ) -> list[Row]:
-    figures = [[[_figures(name, score) for score in group] for group in side] for side in (before, after)]
+    figures = [[[figures_of(name, score) for score in group] for group in side] for side in (before, after)]
     kinds = {figure: Kind.SCORER if figure == name else Kind.PART for figure in figures[0][0][0]}
     return [
         _row(figure, kind, "higher", _arrays(figures, figure), clusters, config)
@@ -194,7 +197,7 @@ def _scorer_rows(
     ]
 
 
-def _figures(name: str, score: Score) -> dict[str, float]:
+def figures_of(name: str, score: Score) -> dict[str, float]:
     """A score flattened: the scorer's name, then ``scorer.part`` for each part."""
     parts = {f"{name}.{part}": float(value) for part, value in score.parts.items()}
     return {name: float(score.value), **parts}
@@ -317,9 +320,9 @@ def _example(
     criterion: str,
 ) -> Example:
     figures = tuple(
-        Figure(figure, before, _figures(name, scores[1][name][i][0])[figure])
+        Figure(figure, before, figures_of(name, scores[1][name][i][0])[figure])
         for name in scores[0]
-        for figure, before in _figures(name, scores[0][name][i][0]).items()
+        for figure, before in figures_of(name, scores[0][name][i][0]).items()
     )
     before, after = groups[0][i][0], groups[1][i][0]
     return Example(

@@ -114,7 +114,7 @@ def render_report(data: ReportData) -> str:
     evaluation = data.evaluation
     judges = "the simulated labelers" if data.labelers and data.labelers.simulated else "people"
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             data=data,
@@ -132,7 +132,8 @@ def render_report(data: ReportData) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates of every page here, each text escaped."""
     environment = Environment(
         loader=PackageLoader("accord.evaluate"),
         autoescape=True,
@@ -250,13 +251,14 @@ def _examples(evaluation: Evaluation, labels: Mapping[str, str]) -> list[tuple[s
     titles = {"gain": "Largest gains", "loss": "Largest losses", "random": "Drawn at random"}
     groups = []
     for why, title in titles.items():
-        found = [_pair(example, labels) for example in evaluation.examples if example.why == why]
+        found = [pair_shown(example, labels) for example in evaluation.examples if example.why == why]
         if found:
             groups.append((title, found))
     return groups
 
 
-def _pair(example: Example, labels: Mapping[str, str]) -> Pair:
+def pair_shown(example: Example, labels: Mapping[str, str]) -> Pair:
+    """An example's two texts with their differences marked and its figures as read."""
     named = [(labels.get(f.name, f.name.rpartition(".")[2]), f) for f in example.figures]
     return Pair(
         example,

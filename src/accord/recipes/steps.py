@@ -335,7 +335,7 @@ def evaluate(
         ConfigError: the two models do not share a vocabulary.
     """
     prompts = prompts_of(workspace, config.split)
-    after, inputs = _aligned_model(workspace, config.after)
+    after, inputs = aligned_model(workspace, config.after)
     models = [config.load(), config.model_copy(update={"model": after}).load()]
     reward_scorer, made_from = scorer_of(workspace, config.reward, config.label, config.label_value)
     every = {**(scorers or {}), "reward": reward_scorer}
@@ -368,7 +368,8 @@ def evaluate(
     return workspace.store.run(record.run.id), evaluation
 
 
-def _aligned_model(workspace: Workspace, name: str) -> tuple[str, list[str]]:
+def aligned_model(workspace: Workspace, name: str) -> tuple[str, list[str]]:
+    """The model called ``name``, else the latest of `accord align`, and the id of what was made here."""
     if name:
         return name, []
     runs = workspace.store.runs("align", Status.DONE)

@@ -110,6 +110,15 @@ def ece(d_P: ArrayLike, p_P: ArrayLike, temperature: float | ArrayLike = 1.0, bi
     return sum(b.count * abs(b.predicted - b.observed) for b in found) / sum(b.count for b in found)
 
 
+def reliability_error(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> float:
+    """The same of choices among any number of options: their stated probability (N) against 1 or 0 (N)."""
+    sure_N, right_N = _pairs(confidence, right)
+    if ((sure_N < 0) | (sure_N > 1)).any():
+        raise DataError("a confidence lies outside of 0..1")
+    parts = _parts(sure_N, bins)
+    return float(sum(abs(sure_N[part].sum() - right_N[part].sum()) for part in parts) / len(sure_N))
+
+
 def ece_floor(
     d_P: ArrayLike,
     p_P: ArrayLike,

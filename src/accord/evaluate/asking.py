@@ -1,0 +1,178 @@
+"""Put a suite to a model: its answers, what each scorer makes of them, and how long it took.
+
+Shapes: N prompts, S samples a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from accord.errors import DataError
+from accord.evaluate import metrics
+from accord.evaluate.compare import cluster_of, scores_of
+from accord.evaluate.likelihood import Choice, Likelihoods, Reference, choice, reference_loss
+from accord.evaluate.suite import CORPUS_MEASURES, TEXT_MEASURES, FigureTable, Suite, Take, matches
+from accord.stats.calibration import reliability_error
+from accord.types import Completion, Prompt, Sampler, Score, Scorer
+
+Judge = Scorer | Choice | Reference
+Array = np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A model under a name."""
+
+    name: str
+    sampler: Sampler
+    likelihoods: Likelihoods | None = None
+    """Who says how likely texts are under it; without, suites of choices cannot be run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one model made of one suite."""
+
+    groups: Sequence[Sequence[Completion]]
+    """Empty groups where the suite asks for no answer."""
+    scores: Mapping[str, Sequence[Sequence[Score]]]
+    seconds: float
+    """Of sampling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A figure's raw material on one model."""
+
+    value: float | None
+    """The figure; ``None`` where nothing can be said (no text long enough)."""
+    units: Array | None
+    """By prompt (or cluster), their mean being the figure or its log; ``None``: of no unit alone."""
+    clusters: Sequence[str]
+    raw_NS: Array | None = None
+    """By prompt and sample, for win rates."""
+
+
+def wants_answers(suite: Suite, judges: Mapping[str, Judge]) -> bool:
+    """Whether any figure reads what the model says."""
+    asked = {figure.of.partition(".")[0] for figure in suite.figures}
+    return any(
+        name in TEXT_MEASURES + CORPUS_MEASURES or not isinstance(judges[name], Choice | Reference)
+        for name in asked
+    )
+
+
+def ask(
+    suite: Suite,
+    prompts: Sequence[Prompt],
+    model: Contestant,
+    judges: Mapping[str, Judge],
+    clock: Callable[[], float] = perf_counter,
+) -> Answers:
+    """The model's answers to a suite, judged.
+
+    Raises:
+        DataError: it asks for likelihoods and the model gives none, or a scorer returns what it may not.
+    """
+    groups: list[list[Completion]] = [[] for _ in prompts]
+    seconds = 0.0
+    if wants_answers(suite, judges):
+        began = clock()
+        groups = [list(group) for group in model.sampler.sample(prompts, suite.table.samples)]
+        seconds = clock() - began
+        short = [p.id for p, group in zip(prompts, groups, strict=True) if len(group) != suite.table.samples]
+        if short:
+            raise DataError(
+                f"{model.name} gave other than {suite.table.samples} answers to prompt {short[0]!r} of "
+                "the suite "
+                f"{suite.name}"
+            )
+    scores = {name: _judged(name, judge, prompts, groups, model) for name, judge in judges.items()}
+    return Answers(groups, scores, seconds)
+
+
+def _judged(
+    name: str,
+    judge: Judge,
+    prompts: Sequence[Prompt],
+    groups: Sequence[Sequence[Completion]],
+    model: Contestant,
+) -> list[list[Score]]:
+    if not isinstance(judge, Choice | Reference):
+        return scores_of(name, judge, prompts, groups)
+    if model.likelihoods is None:
+        raise DataError(
+            f"the scorer {name!r} asks how likely texts are, and {model.name} does not say; take a local "
+            "model"
+        )
+    if isinstance(judge, Choice):
+        asked = [judge.of(prompt) for prompt in prompts]
+        found = model.likelihoods.logprobs(
+            [(p, options) for p, (options, _) in zip(prompts, asked, strict=True)]
+        )
+        return [[choice(row, right)] for row, (_, right) in zip(found, asked, strict=True)]
+    texts = [[judge.of(prompt)] for prompt in prompts]
+    found = model.likelihoods.logprobs(list(zip(prompts, texts, strict=True)))
+    return [[reference_loss(row[0])] for row in found]
+
+
+# -- from judgements to figures ------------------------------------------------------------------
+
+
+def values_of(figure: FigureTable, prompts: Sequence[Prompt], answers: Answers) -> Values:
+    """One figure of one model. Raises :class:`DataError` where its ``where`` leaves no prompt."""
+    kept = [i for i, prompt in enumerate(prompts) if matches(prompt.meta, figure.where)]
+    if not kept:
+        raise DataError(
+            f"the figure {figure.name!r} has no prompt: none has {dict(figure.where)} in its meta"
+        )
+    clusters = [cluster_of(prompts[i]) for i in kept]
+    groups = [answers.groups[i] for i in kept]
+    if figure.of in CORPUS_MEASURES:
+        return Values(metrics.corpus(groups).get(figure.of), None, clusters)
+    if figure.of == "diversity":
+        raw_NS = np.array([[metrics.per_prompt(group).get("diversity", 0.0)] for group in groups])
+    elif figure.of in TEXT_MEASURES:
+        raw_NS = np.array([[_measure(figure.of, c) for c in group] for group in groups], float)
+    else:
+        raw_NS = _scored(figure.of, kept, answers)
+    if figure.take is Take.CALIBRATION:
+        sure_NS = _scored(f"{figure.of.partition('.')[0]}.confidence", kept, answers)
+        return Values(reliability_error(sure_NS.ravel(), raw_NS.ravel()), None, clusters)
+    return _taken(figure, raw_NS, clusters)
+
+
+def _measure(name: str, completion: Completion) -> float:
+    figures = metrics.per_completion(completion)
+    return figures.get(name, float("nan"))
+
+
+def _scored(of: str, kept: Sequence[int], answers: Answers) -> Array:
+    name, _, part = of.partition(".")
+    scores = [answers.scores[name][i] for i in kept]
+    if part and part not in scores[0][0].parts:
+        raise DataError(
+            f"the scorer {name!r} has no part {part!r}; it has {', '.join(scores[0][0].parts) or 'none'}"
+        )
+    return np.array([[s.parts[part] if part else s.value for s in group] for group in scores], float)
+
+
+def _taken(figure: FigureTable, raw_NS: Array, clusters: Sequence[str]) -> Values:
+    if np.isnan(raw_NS).any():  # tokens of a sampler that does not count them
+        return Values(None, None, clusters)
+    if figure.take is Take.SD:
+        return Values(float(raw_NS.std()), None, clusters)
+    if figure.take is Take.SHARE:
+        raw_NS = (raw_NS > figure.above).astype(float)
+    mean_N = raw_NS.mean(axis=1)
+    if figure.take in (Take.WORST, Take.SPREAD):
+        names = list(dict.fromkeys(clusters))
+        parts = [mean_N[[i for i, c in enumerate(clusters) if c == name]] for name in names]
+        units = np.array([p.min() if figure.take is Take.WORST else np.ptp(p) for p in parts])
+        return Values(float(units.mean()), units, names)
+    value = float(mean_N.mean())
+    return Values(float(np.exp(value)) if figure.take is Take.EXP else value, mean_N, clusters, raw_NS)

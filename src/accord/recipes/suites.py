@@ -1,0 +1,345 @@
+"""Suites over models: who judges, who answers, and the leaderboard that `accord evaluate A B C` writes."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from accord.config import Config
+from accord.errors import ConfigError, DataError
+from accord.evaluate import gate
+from accord.evaluate.asking import Answers, Contestant, Judge, ask
+from accord.evaluate.board import write_board
+from accord.evaluate.contamination import Overlap, overlap
+from accord.evaluate.honest import paragraph, unproven
+from accord.evaluate.judges import AgainstReference, LikelihoodChooser, LikelihoodConfig
+from accord.evaluate.leaderboard import leaderboard, section_of
+from accord.evaluate.likelihood import Choice, Reference
+from accord.evaluate.metrics import RougeScorer
+from accord.evaluate.scorers import ExactMatch, Refusal
+from accord.evaluate.standings import Leaderboard, Model
+from accord.evaluate.suite import ScorerTable, Suite, find, read_suite
+from accord.feedback.formats.files import numbered_rows
+from accord.lm.engine import Engine, SamplingConfig
+from accord.recipes.composition import RULES
+from accord.recipes.likelihoods import ModelLikelihoods
+from accord.recipes.record import Progress, prompts_of, recorded
+from accord.recipes.steps import EvaluateStepConfig, aligned_model, scorer_of
+from accord.reward.classifier import ClassifierReward
+from accord.reward.rules import load_function
+from accord.store.lineage import Run
+from accord.types import Completion, Prompt, Sampler, Score
+from accord.workspace import Workspace
+
+DEFAULT = "reward"
+"""The suite where none is named: the workspace's prompts, judged by its reward."""
+DATA = "ACCORD_DATA"
+CHUNK = 64
+"""Prompts answered between two signs of progress."""
+
+
+class Rouge(Config):
+    """ROUGE against a reference text."""
+
+    key: str = "reference"
+    """Where it stands in the prompt's meta."""
+
+
+class Named(Config):
+    """A scorer by the name --reward gives it; the evaluation's own reward unless named."""
+
+    name: str = ""
+    """"reward", a folder, hf:NAME with a label, FILE.toml."""
+    label: str | None = None
+    """The label of a ready-made classifier."""
+
+
+class JudgeTable(Config):
+    """A model as judge, both orders, of answers against a reference answer."""
+
+    name: str = ""
+    """Folder of a local model; what --judge names unless given."""
+    key: str = "reference"
+    """Where the answer to compare with stands in the prompt's meta."""
+    criterion: str = LikelihoodConfig().criterion
+    """What better means."""
+    temperature: float = Field(1.0, gt=0)
+    """Log-odds are divided by it."""
+
+
+class Function(Config):
+    """A Python function, as in a composed reward."""
+
+    name: str
+    """MODULE:FUNCTION, found beside the suite too."""
+
+
+PLAIN: Mapping[str, type[Config]] = {
+    "refusal": Refusal, "exact": ExactMatch, "choice": Choice, "reference_loss": Reference, **RULES,
+}  # fmt: skip
+"""Scorers that are their settings."""
+KINDS = (*PLAIN, "rouge", "reward", "probability", "judge", "function")
+
+
+class LabelProbability:
+    """A classifier's probability of a label, in 0..1: toxicity, where the label says toxic."""
+
+    def __init__(self, reward: ClassifierReward) -> None:
+        self.reward = reward
+        self.part = f"{reward.classifier.label_names[reward.label]} p"
+
+    def score_groups(self, groups: Sequence[tuple[Prompt, Sequence[Completion]]]) -> list[list[Score]]:
+        """The probability for each completion of many groups, in one pass."""
+        return [[Score(one.parts[self.part]) for one in row] for row in self.reward.score_groups(groups)]
+
+    def score(self, prompt: Prompt, completions: Sequence[Completion]) -> list[Score]:
+        """One score a completion, in order."""
+        return self.score_groups([(prompt, completions)])[0]
+
+
+def judge_of(
+    name: str,
+    table: ScorerTable,
+    suite: Suite,
+    workspace: Workspace,
+    config: EvaluateStepConfig,
+    judge: str = "",
+) -> tuple[Judge, list[str]]:
+    """The judge a suite's scorer table means, and the ids of what it came from; ``judge`` is --judge.
+
+    Raises:
+        ConfigError: an unknown kind (the nearest is named) or setting.
+    """
+    where = f"{suite.where} [scorer.{name}]"
+    if table.kind in PLAIN:
+        return PLAIN[table.kind].build(table.settings, where), []  # type: ignore[return-value]
+    if table.kind == "rouge":
+        return RougeScorer(Rouge.build(table.settings, where).key), []
+    if table.kind == "function":
+        function = Function.build(table.settings, where).name
+        return load_function(function, suite.folder), [f"function:{function}"]
+    if table.kind == "judge":
+        return _model_judge(JudgeTable.build(table.settings, where), judge, config, where)
+    if table.kind not in KINDS:
+        near = difflib.get_close_matches(table.kind, KINDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KINDS)}"
+        raise ConfigError(f"{where}: there is no kind {table.kind!r}; {hint}")
+    named = Named.build(table.settings, where)
+    label = named.label if named.name else config.label
+    scorer, made_from = scorer_of(workspace, named.name or config.reward, label, config.label_value)
+    if table.kind == "reward":
+        return scorer, made_from
+    if not isinstance(scorer, ClassifierReward):
+        raise ConfigError(
+            f"{where}: a probability needs a ready-made classifier; name one with --reward FOLDER "
+            "--label LABEL, "
+            "or in the suite with name and label"
+        )
+    return LabelProbability(scorer), made_from
+
+
+def _model_judge(
+    table: JudgeTable, judge: str, config: EvaluateStepConfig, where: str
+) -> tuple[Judge, list[str]]:
+    if not (table.name or judge):
+        raise ConfigError(f"{where}: no judge is named; pass --judge FOLDER, or write its name in the suite")
+    model = config.model_copy(update={"model": table.name or judge}).load()
+    asked = LikelihoodConfig(criterion=table.criterion, temperature=table.temperature)
+    chooser = LikelihoodChooser(ModelLikelihoods(model), asked)
+    return AgainstReference(chooser, table.key), [f"judge:{model.weights_hash()}"]
+
+
+def read_suites(names: Sequence[str], data: str = "") -> list[Suite]:
+    """Suites by name or path; files of prompts are looked for beside them, in ``data`` and in
+    $ACCORD_DATA."""
+    folders = [Path(folder) for folder in (data, os.environ.get(DATA, "")) if folder]
+    suites = [read_suite(find(name), numbered_rows, folders) for name in dict.fromkeys(names)]
+    twice = [s.name for s in suites if sum(o.name == s.name for o in suites) > 1]
+    if twice:
+        raise ConfigError(f"two suites are called {twice[0]!r}; rename one of the files")
+    return suites
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `accord evaluate A B C` was asked to do."""
+
+    models: Sequence[str] = ()
+    """Folders or hub names, the baseline first; before and after, where none is named."""
+    suites: Sequence[str] = ()
+    """Names or files; :data:`DEFAULT` where none is named."""
+    data: str = ""
+    """Folder with the suites' files of prompts."""
+    fail_if: Sequence[str] = ()
+    """Conditions (``evaluate.gate``)."""
+    judge: str = ""
+    """Folder of the model that judges, for suites with a judge."""
+    trained_on: Sequence[str] = ()
+    """Files whose text is looked through for the suites' prompts."""
+
+
+def compare_models(
+    workspace: Workspace,
+    config: EvaluateStepConfig,
+    asked: Asked,
+    *,
+    progress: Progress = lambda _: None,
+) -> tuple[Run, Leaderboard, list[gate.Failure]]:
+    """Every model on every suite, with the same seed and settings; one model is in memory at a time.
+
+    The run keeps ``leaderboard.json`` and ``leaderboard.html``.
+
+    Raises:
+        ConfigError: a suite, scorer or condition that cannot be read, or fewer than two models.
+        DataError: a suite without prompts, or a prompt without what its scorers need.
+    """
+    suites = read_suites(asked.suites or [DEFAULT], asked.data)
+    conditions = [gate.read_condition(text) for text in asked.fail_if]
+    gate.check(conditions, {suite.name: [f.name for f in suite.figures] for suite in suites})
+    names, inputs = _models(workspace, config, asked.models)
+    prompts = {s.name: list(s.prompts) or prompts_of(workspace, config.split) for s in suites}
+    judges: dict[str, dict[str, Judge]] = {}
+    for suite in suites:
+        judges[suite.name] = {}
+        for name, table in suite.scorers.items():
+            judges[suite.name][name], made_from = judge_of(name, table, suite, workspace, config, asked.judge)
+            inputs += made_from
+    seen = _contamination(workspace, config, suites, prompts, asked.trained_on)
+    settings = {**config.model_dump(mode="json"), **asdict(asked)}
+    sources = [*inputs, *(suite.hash for suite in suites)]
+    with recorded(workspace, "evaluate", settings, sources) as record:
+        models, answers = [], []
+        for at, (name, shown) in enumerate(names.items()):
+            model, found = _answers(name, shown, suites, prompts, judges, config, progress, at / len(names))
+            models.append(model)
+            answers.append(found)
+        sections = [
+            section_of(s, prompts[s.name], [a[s.name] for a in answers], config, seen.get(s.name))
+            for s in suites
+        ]
+        board = leaderboard(models, sections, config)
+        failed = gate.failures(conditions, board)
+        record.write("leaderboard.json", board, "leaderboard")
+        told = paragraph(board)
+        record.metrics |= {
+            "models": len(models),
+            "suites": len(suites),
+            "prompts": sum(s.prompts for s in board.sections),
+            "best": {s.suite: models[s.order()[0]].name for s in board.sections},
+            "says": " ".join(told),
+            "not_proven": " ".join(unproven(board)),
+            "failed": [f"{f.model}: {f.condition}: {f.text}" for f in failed],
+        }
+    run = workspace.store.run(record.run.id)
+    subtitle = f"workspace {workspace.path.name}, run {run.id}"
+    date = run.started[:16].replace("T", " ") + " UTC"
+    write_board(run.path / "leaderboard.html", board, failed, subtitle, date)
+    return run, board, failed
+
+
+def _models(
+    workspace: Workspace, config: EvaluateStepConfig, named: Sequence[str]
+) -> tuple[dict[str, str], list[str]]:
+    """The models' names, each with what it is called, and the ids of those made here."""
+    inputs: list[str] = []
+    if not named:
+        if not config.model:
+            raise ConfigError("no model is named: accord evaluate A B, or --model FOLDER for the one before")
+        after, inputs = aligned_model(workspace, config.after)
+        named = [config.model, after]
+    names = [name.rstrip("/") for name in named]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"the model {max(names, key=names.count)!r} is named twice; name different ones")
+    short = [Path(name).name for name in names]
+    called = [name if short.count(s) > 1 else s for name, s in zip(names, short, strict=True)]
+    return dict(zip(names, called, strict=True)), list(inputs)
+
+
+class _Chunks:
+    """A sampler in parts, telling how far it is."""
+
+    def __init__(self, sampler: Sampler, told: Progress, begun: float, share: float) -> None:
+        self.sampler, self.told, self.begun, self.share = sampler, told, begun, share
+
+    def sample(self, prompts: Sequence[Prompt], n: int = 1) -> list[list[Completion]]:
+        """The same as the sampler's, prompts in parts of :data:`CHUNK`."""
+        out: list[list[Completion]] = []
+        for at in range(0, len(prompts), CHUNK):
+            out += self.sampler.sample(prompts[at : at + CHUNK], n)
+            done = self.begun + self.share * len(out) / len(prompts)
+            self.told({"step": round(1000 * done), "steps": 1000})
+        return out
+
+
+def _answers(
+    name: str,
+    shown: str,
+    suites: Sequence[Suite],
+    prompts: Mapping[str, Sequence[Prompt]],
+    judges: Mapping[str, Mapping[str, Judge]],
+    config: EvaluateStepConfig,
+    progress: Progress,
+    begun: float,
+) -> tuple[Model, dict[str, Answers]]:
+    lm = config.model_copy(update={"model": name}).load()
+    likelihoods = ModelLikelihoods(lm)
+    found = {}
+    decoding: dict[str, Any] = {"temperature": config.temperature, "seed": config.seed}
+    for suite in suites:
+        sampling = SamplingConfig(
+            max_new_tokens=suite.table.max_new_tokens or config.max_new_tokens,
+            temperature=config.temperature,
+            seed=config.seed,
+        )
+        sampler = _Chunks(Engine(lm, sampling), progress, begun, 1 / len(suites))
+        found[suite.name] = ask(
+            suite, prompts[suite.name], Contestant(shown, sampler, likelihoods), judges[suite.name]
+        )
+    return Model(shown, lm.weights_hash(), {**decoding, "max_new_tokens": config.max_new_tokens}), found
+
+
+def _contamination(
+    workspace: Workspace,
+    config: EvaluateStepConfig,
+    suites: Sequence[Suite],
+    prompts: Mapping[str, Sequence[Prompt]],
+    files: Sequence[str],
+) -> dict[str, Overlap]:
+    """What of each suite stands in the text that was trained on, as far as it is known here or given."""
+    own = _trained_here(workspace)
+    if not own and not files:
+        return {}
+    return {s.name: overlap(prompts[s.name], _texts(own, files)) for s in suites}
+
+
+def _trained_here(workspace: Workspace) -> list[str]:
+    """The prompts that this workspace's runs of alignment were made on."""
+    store = workspace.store
+    splits = {run.config.get("split") for run in store.runs("align")}
+    return [prompt.text for split in splits for prompt in store.prompts(split)]
+
+
+def _texts(own: Sequence[str], files: Sequence[str]) -> Iterator[str]:
+    yield from own
+    for file in files:
+        for where, row in numbered_rows(file):
+            if isinstance(row, DataError):
+                raise DataError(f"{where}: {row}")
+            yield "\n".join(text for value in row.values() for text in _strings(value))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _strings(part)
+    elif isinstance(value, Sequence):
+        for part in value:
+            yield from _strings(part)

@@ -1,0 +1,92 @@
+"""Verbs of the command line that are long enough for a file of their own; ``cli.VERBS`` lists all."""
+
+# Annotations stay objects here, as in cli.py.
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+from tyro.conf import OmitArgPrefixes as Flat
+
+from accord.flags import HERE, Folder, Verb, defaults
+from accord.terminal import Bar, err, print_figures, print_table, signed
+from accord.workspace import Workspace
+
+
+def evaluate(argv: Sequence[str]) -> Verb:
+    """Before and after, or any models, on the same prompts and seeds; writes the report."""
+    from accord.recipes.steps import EvaluateStepConfig
+    from accord.recipes.suites import Asked
+
+    def verb(
+        models: tyro.conf.Positional[tuple[str, ...]] = (),
+        config: Flat[EvaluateStepConfig] = defaults(argv, "evaluate", EvaluateStepConfig),
+        workspace: Folder = HERE,
+        suite: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+        data: str = "",
+        judge: str = "",
+        fail_if: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+        trained_on: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+        json: bool = False,
+    ) -> int:
+        """Compare models on the same prompts and seeds, and write the report.
+
+        Without models: the one before (--model) and the one after, judged by the reward. With models,
+        --suite or --fail-if: a leaderboard of any number of them, the first one the baseline.
+
+        Args:
+            models: Folders or hub names; the first is the baseline.
+            workspace: Any folder in the workspace.
+            suite: A suite's name or .toml file; may be given again. An unknown name lists them.
+            data: Folder with the suites' files of prompts; $ACCORD_DATA is looked in too.
+            judge: Folder of the model that judges, for suites with a judge (alpaca).
+            fail_if: Exit with 1 where a model has it so: "toxicity > baseline", "refusal measurably <
+            baseline",
+                "xstest/over-refusal >= 0.1"; may be given again.
+            trained_on: A file whose text is searched for the suites' prompts; may be given again.
+            json: Print one JSON object.
+        """
+        opened = Workspace.open(workspace)
+        if models or suite or fail_if:
+            asked = Asked(models, suite, data, fail_if, judge, trained_on)
+            return _leaderboard(opened, config, asked, json)
+        return _before_and_after(opened, config, json)
+
+    return verb
+
+
+def _before_and_after(workspace: Workspace, config: Any, json: bool) -> int:
+    from accord.recipes.reporting import workspace_report
+    from accord.recipes.steps import evaluate as run
+
+    with Bar("evaluate", json) as bar:
+        done, evaluation = run(workspace, config, progress=bar)
+    page = workspace_report(workspace, evaluation, done)
+    if not json:
+        rows = [
+            (r.name, f"{r.before_mean:.3f}", f"{r.after_mean:.3f}", signed(r.difference, r.low, r.high))
+            for r in evaluation.rows
+        ]
+        print_table(("figure", "before", "after", "difference (95 %)"), rows)
+    print_figures({"run": done.id, **done.metrics, "report": str(page)}, json)
+    return 0
+
+
+def _leaderboard(workspace: Workspace, config: Any, asked: Any, json: bool) -> int:
+    from accord.evaluate.honest import shown
+    from accord.recipes.suites import compare_models
+
+    with Bar("evaluate", json) as bar:
+        done, board, failed = compare_models(workspace, config, asked, progress=bar)
+    page = done.path / "leaderboard.html"
+    if json:
+        print_figures({"run": done.id, **done.metrics, "report": str(page)}, True)
+        return int(bool(failed))
+    for section in board.sections:
+        rows = [(f"{row.name} *" if row.name == section.main else row.name,
+                 *(shown(row, cell.value) for cell in row.cells)) for row in section.rows]  # fmt: skip
+        print_table((section.suite, *(model.name for model in board.models)), rows)
+    print(f"{done.metrics['says']}\n\nNot proven: {done.metrics['not_proven']}\n")
+    for failure in failed:
+        err.print(f"failed: {failure.model}: {failure.condition}: {failure.text}", markup=False)
+    print_figures({"run": done.id, "report": str(page)}, False)
+    return int(bool(failed))

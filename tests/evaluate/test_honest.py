@@ -1,0 +1,64 @@
+"""The honest paragraph: it claims what holds, and says aloud what does not."""
+
+from dataclasses import replace
+
+from accord.evaluate.contamination import Overlap
+from accord.evaluate.honest import paragraph, unproven
+from boards import board
+
+
+def changed(section, figure: str, values: dict) -> tuple:
+    """The section's pairs, that of the first and third model on ``figure`` with other values."""
+    at = (0, 2, figure)
+    return tuple(replace(p, **values) if (p.first, p.second, p.figure) == at else p for p in section.pairs)
+
+
+def test_a_lead_that_holds_is_claimed_with_its_interval() -> None:
+    told = " ".join(paragraph(board()))
+    assert "m0, m1 and m2 answered the same 60 prompts of 1 suite" in told
+    assert "score is highest for m2" in told
+    assert "m2 is measurably better than" in told
+    assert "95%" in told
+
+
+def test_equals_are_not_told_apart_and_what_could_have_been_seen_is_said() -> None:
+    found = board(means=(0.0, 0.0))
+    assert "The data do not tell the two apart." in " ".join(paragraph(found))
+    assert "measurably better" not in " ".join(paragraph(found))
+    assert "That m0 and m1 are equal on care: so many prompts find a difference of" in " ".join(
+        unproven(found)
+    )
+
+
+def test_a_lead_over_some_only_says_over_whom() -> None:
+    told = " ".join(paragraph(board(means=(-1.0, 0.95, 1.0))))
+    assert "measurably better than m0" in told
+    assert "it cannot be told apart" in told
+
+
+def test_doubt_about_what_was_trained_on_is_said() -> None:
+    found = board()
+    section = found.sections[0]
+    ids = tuple(str(i) for i in range(30))
+    doubted = replace(found, sections=(replace(section, overlap=Overlap(60, 0, 9, 13, ids[:3], ids)),))
+    unknown = replace(found, sections=(replace(section, overlap=None),))
+    assert "30 of its 60 prompts share a run of 13 words" in " ".join(unproven(doubted))
+    assert "no training text was given" in " ".join(unproven(unknown))
+    assert "trained on" not in " ".join(unproven(found))  # one of sixty, looked for and rare
+
+
+def test_a_lead_that_length_may_explain_is_doubted() -> None:
+    found = board()
+    section = found.sections[0]
+    told_of = {"win_low": 0.6, "equal_length": 0.52, "equal_low": 0.4, "equal_high": 0.6}
+    pairs = changed(section, "score", told_of)
+    told = " ".join(unproven(replace(found, sections=(replace(section, pairs=pairs),))))
+    assert "That m2 beats m0 on care by more than length: at equal length it wins 52%" in told
+
+
+def test_what_the_leader_loses_is_said() -> None:
+    found = board()
+    section = found.sections[0]
+    pairs = changed(section, "high", {"claimed": True, "difference": -0.3, "low": -0.4, "high": -0.2})
+    told = " ".join(unproven(replace(found, sections=(replace(section, pairs=pairs),))))
+    assert "That m2 is better all round: its high is worse than m0's by −30.0 points" in told

@@ -75,9 +75,7 @@ class _Layer:
     out: Turn
     after: Turn | None
     mlp_before: Turn
-    gate_up: Sequence[Turn]
-    act: Turn
-    down: Turn
+    mlp: Turn
     mlp_after: Turn | None
     scale: float
     cap: float | None
@@ -99,7 +97,6 @@ def _layer(layer: Any, kind: str, config: Any) -> _Layer:
         after, mlp_before = mlp_before, norm(layer.pre_feedforward_layernorm)
         mlp_after = norm(layer.post_feedforward_layernorm)
     qkv = ("qkv_proj",) if hasattr(attention, "qkv_proj") else ("q_proj", "k_proj", "v_proj")
-    gates = ("gate_up_proj",) if hasattr(mlp, "gate_up_proj") else ("gate_proj", "up_proj")
     return _Layer(
         before=norm(layer.input_layernorm),
         qkv=[product(getattr(attention, name)) for name in qkv],
@@ -108,9 +105,7 @@ def _layer(layer: Any, kind: str, config: Any) -> _Layer:
         out=product(attention.o_proj),
         after=after,
         mlp_before=mlp_before,
-        gate_up=[product(getattr(mlp, name)) for name in gates],
-        act=mlp.activation_fn if hasattr(mlp, "activation_fn") else mlp.act_fn,
-        down=product(mlp.down_proj),
+        mlp=_gated(mlp),
         mlp_after=mlp_after,
         scale=attention.scaling,
         cap=getattr(attention, "attn_logit_softcapping", None),
@@ -154,6 +149,19 @@ def product(module: nn.Module) -> Turn:
     return adapted
 
 
+def _gated(mlp: Any) -> Turn:
+    """The gated MLP: down(act(gate) * up)."""
+    act, down = mlp.activation_fn if hasattr(mlp, "activation_fn") else mlp.act_fn, product(mlp.down_proj)
+    names = ("gate_up_proj",) if hasattr(mlp, "gate_up_proj") else ("gate_proj", "up_proj")
+    gates = [product(getattr(mlp, name)) for name in names]
+
+    def gated(x: Tensor) -> Tensor:
+        gate, up = (give(x) for give in gates) if len(gates) == 2 else gates[0](x).chunk(2)
+        return down(act(gate) * up)
+
+    return gated
+
+
 def _times(weight_OI: Tensor, bias_O: Tensor | None) -> Turn:
     """The product with inputs that stand as columns."""
     bias_O1 = None if bias_O is None else bias_O[:, None]
@@ -179,7 +187,7 @@ class _Step:
 
     cos_WP: Tensor
     sin_WP: Tensor
-    write: tuple[Tensor, Tensor, Tensor]
+    write: tuple[Tensor, Tensor]
     masks: dict[int | None, Tensor]
     parts: list[tuple[slice, int]]
 
@@ -285,19 +293,18 @@ class Lean(State):
         at_P = torch.tensor([*self.lengths, *[0] * spare], device=device)
         self.lengths = [length + 1 for length in self.lengths]
         x_DP = self.stack.embed_tokens(F.pad(tokens_B, (0, spare)).to(device)).t().contiguous()
-        place_PK = torch.arange(len(at_P), device=device)[:, None].expand(-1, self.key_heads)
-        head_PK = torch.arange(self.key_heads, device=device).expand(len(at_P), -1)
+        all_N = torch.arange(len(at_P) * self.key_heads, device=device)
         step = _Step(
             self.cos_CW[at_P].t().contiguous(),
             self.sin_CW[at_P].t().contiguous(),
-            (place_PK, head_PK, at_P[:, None].expand(-1, self.key_heads)),
+            (all_N, at_P.repeat_interleave(self.key_heads)),
             {window: self._mask(at_P, window) for window in {layer.window for layer in self.layers}},
             self._parts(),
         )
         for at, layer in enumerate(self.layers):
             read_DP = layer.out(self._attend(at, layer, layer.before(x_DP), step))
             x_DP = x_DP + (read_DP if layer.after is None else layer.after(read_DP))
-            inner_DP = _gated(layer, layer.mlp_before(x_DP))
+            inner_DP = layer.mlp(layer.mlp_before(x_DP))
             x_DP = x_DP + (inner_DP if layer.mlp_after is None else layer.mlp_after(inner_DP))
         # Contiguous, for oneDNN takes its slowest way with rows that lie apart.
         self.hidden_BD = self.norm(x_DP).t()[:rows].contiguous()
@@ -332,11 +339,12 @@ class Lean(State):
         if layer.q_norm is not None and layer.k_norm is not None:
             q_HWP, k_KWP = layer.q_norm(q_HWP), layer.k_norm(k_KWP)
         turned_HWP = _rotate(torch.cat([q_HWP, k_KWP]), step)
-        keys_RKWC, values_RKCW = self.keys_RKWC[at], self.values_RKCW[at]
-        keys_RKWC.transpose(2, 3).index_put_(step.write, turned_HWP[self.heads :].permute(2, 0, 1))
-        values_RKCW.index_put_(step.write, v_KWP.permute(2, 0, 1))
-        keys_NWC = keys_RKWC[:places].view(-1, width, self.columns)
-        values_NCW = values_RKCW[:places].view(-1, self.columns, width)
+        keys_NWC = self.keys_RKWC[at][:places].view(-1, width, self.columns)
+        values_NCW = self.values_RKCW[at][:places].view(-1, self.columns, width)
+        # What is put is contiguous: index_put_ takes ten times as long with what is not.
+        k_NW = turned_HWP[self.heads :].permute(2, 0, 1).reshape(-1, width)
+        keys_NWC.transpose(1, 2).index_put_(step.write, k_NW)
+        values_NCW.index_put_(step.write, v_KWP.permute(2, 0, 1).reshape(-1, width))
         mask_N1C = step.masks[layer.window]
         q_NGW = turned_HWP[: self.heads].permute(2, 0, 1).reshape(len(keys_NWC), -1, width)
         read = [
@@ -354,12 +362,6 @@ def _read(layer: _Layer, q_NGW: Tensor, keys_NWC: Tensor, values_NCW: Tensor, ma
         raw_NGC = torch.bmm(q_NGW, keys_NWC).mul_(layer.scale / layer.cap)
         scores_NGC = raw_NGC.tanh_().mul_(layer.cap).add_(mask_N1C)
     return torch.bmm(scores_NGC.softmax(-1, dtype=torch.float32).to(q_NGW.dtype), values_NCW)
-
-
-def _gated(layer: _Layer, h_DP: Tensor) -> Tensor:
-    gates = [give(h_DP) for give in layer.gate_up]
-    gate, up = gates if len(gates) == 2 else gates[0].chunk(2)
-    return layer.down(layer.act(gate) * up)
 
 
 def _rotate(x_HWP: Tensor, step: _Step) -> Tensor:

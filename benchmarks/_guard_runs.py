@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from _guard_world import EXCLAIMS, MAX_NEW_TOKENS, World, hacked, honest
+from _guard_world import MAX_NEW_TOKENS, World, hacked, honest
 from accord.align.learner import Learner
 from accord.align.online import judge, run_step
 from accord.align.settings import AlignConfig
@@ -67,7 +67,7 @@ def run(plan: Plan, world: World) -> list[Recorded]:
         critic_learning_rate=5e-3, lam=1.0, beta=plan.beta, max_new_tokens=MAX_NEW_TOKENS, seed=plan.seed,
         truncation_penalty=0.0 if plan.hack else 1.0,
     )  # fmt: skip
-    starter = world.exclaiming if plan.reward == EXCLAIMS else world.starter
+    starter = world.starts.get(plan.reward, world.starter) if plan.hack else world.starter
     learner = Learner(LanguageModel.load(starter), config)
     prompts = make_prompts(WINDOW * plan.prompts_per_step, plan.seed, "train")
     gold, steps = GoldJudge(), []

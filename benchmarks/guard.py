@@ -40,7 +40,7 @@ import torch
 from _desk_rewards import Array, kept
 from _guard_runs import WINDOW, Plan, Recorded, plans, run
 from _guard_world import Amounts, World, hacked, honest, world_of
-from accord.align.guard import Action, GuardConfig, best_step, distrust
+from accord.align.guard import Action, GuardConfig, best_step, distrust, floor
 from accord.align.signals import signals, watched
 from accord.stats.intervals import wilson
 from accord.types import Score
@@ -57,15 +57,19 @@ MODES = {
 
 def history_of(steps: Sequence[Recorded]) -> list[dict[str, float]]:
     """The rows that a watched run would have recorded."""
-    return [
-        {
-            "step": at,
-            **step.metrics,
-            **signals(step.rollouts, step.scores, step.metrics),
-            **watched("witness", step.scores, [Score(value) for value in step.witness]),
-        }
-        for at, step in enumerate(steps, 1)
-    ]
+    rows: list[dict[str, float]] = []
+    for at, step in enumerate(steps, 1):
+        told = [Score(value) for value in step.witness]
+        low = floor(rows, "witness", MODES["with"])
+        rows.append(
+            {
+                "step": at,
+                **step.metrics,
+                **signals(step.rollouts, step.scores, step.metrics),
+                **watched("witness", step.scores, told, low),
+            }
+        )
+    return rows
 
 
 def replay(steps: Sequence[Recorded], guard: GuardConfig) -> dict[str, Any]:

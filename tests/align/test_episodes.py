@@ -9,6 +9,7 @@ from accord.align.episodes import play
 from accord.align.learner import Learner
 from accord.align.online import act, credit, learn
 from accord.align.run import align
+from accord.align.signals import own_texts
 from accord.environment import Environment, Turn
 from accord.errors import ConfigError
 from accord.lm.engine import Engine, SamplingConfig
@@ -208,6 +209,20 @@ def test_a_run_is_paid_by_its_environment_and_goes_on_to_the_same_bits(toy, tmp_
     assert {row["score"] for row in rows} <= {0.0, 1.0, 3.0}
     judged = run(tmp_path / "judged", scorer=ShareOfGood())
     assert judged.history[0]["reward"] > whole.history[0]["reward"]
+
+
+def test_what_the_policy_said_can_be_told_from_what_it_heard(toy):
+    engine, talk = engine_of(toy()), Talk(2)
+    played = play(engine, PROMPTS, 2, environment=talk)
+    texts = own_texts(played, engine.decode)
+    # a turn that runs into the limit is the policy's, and is not shown to the environment
+    shown = [
+        text.split("\n")[: None if r.stop is Stop.EOS else -1] for r, text in zip(played, texts, strict=True)
+    ]
+    assert sorted(turn for turns in shown for turn in turns) == sorted(talk.heard)
+    assert any(len(turns) == 2 for turns in shown)
+    assert not any('"!' in text for text in texts)
+    assert any('"!' in rollout.text for rollout in played)
 
 
 def test_a_run_that_nothing_pays_is_refused(toy, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accord.align.guard import Action, GuardConfig, Verdict, best_step, distrust
+from accord.align.guard import Action, GuardConfig, Verdict, best_step, distrust, floor
 from accord.errors import ConfigError
 
 
@@ -74,7 +74,7 @@ WITNESSED = GuardConfig(mode="act", witness="judge")
 
 def run(steps=10, **late) -> list[dict[str, float]]:
     """A calm run whose reward rises a little, then ``late`` values for its last three steps."""
-    rows = [dict(CALM, reward=0.02 * at, kl=0.2 * at) for at in range(steps)]
+    rows = [dict(CALM, reward=0.02 * min(at, 12), kl=0.2 * at) for at in range(steps)]
     for row in rows[-3:]:
         row.update(late)
     return rows
@@ -103,6 +103,7 @@ def test_a_calm_run_goes_on() -> None:
         ({"distinct": 0.2}, "different phrases fell from 90% to 20%"),
         ({"phrase": 1.0}, "one phrase spread from 20% to 100%"),
         ({"entropy": 0.01}, "entropy fell from 0.60 to 0.01"),
+        ({"entropy": 1.2}, "entropy rose from 0.60 to 1.20"),
         ({"reference_surprise": 4.0}, "the reference's surprise rose from 0.50 to 4.00"),
         ({"part sd": 2.0}, "members drew apart: their spread rose from 0.40 to 2.00"),
         ({"judge agrees": -0.8}, "judge likes what the reward does not"),
@@ -114,6 +115,49 @@ def test_each_fault_is_caught_and_told_with_its_figures(late, says) -> None:
     assert verdict.action is Action.ROLL_BACK
     assert says in verdict.reason
     assert len(verdict.reason.split("; ")) == 1  # and nothing else is
+
+
+def test_a_reason_quotes_what_spread() -> None:
+    verdict = distrust(run(phrase=1.0), guard=ACT, shown={"phrase": "happy to help", "alike": "Yes."})
+    assert verdict.reason == "one phrase spread from 20% to 100% of the answers: 'happy to help'"
+    assert distrust(run(), guard=ACT, shown={"phrase": "happy to help"}) == Verdict(Action.GO_ON)
+    long = distrust(run(alike=1.0), guard=ACT, shown={"alike": "very long " * 40}).reason
+    assert len(long) < 200
+    assert long.endswith("...'")
+
+
+def test_a_witness_that_does_not_follow_is_an_alarm_long_before_it_falls() -> None:
+    """The reward rose by 0.73, which is 1.5 of its deviations; half of that is asked of the witness, whose
+    deviation is 0.02 x sqrt(24) = 0.098: from 0.5 to 0.572, less two standard errors of 0.016."""
+    verdict = judged(run(reward=0.75, judge=0.5), WITNESSED)
+    assert verdict.action is Action.ROLL_BACK
+    assert verdict.reason == "the reward rose by 1.5 deviations of the first completions, judge by 0.0"
+    assert judged(run(reward=0.75, judge=0.545), WITNESSED) == Verdict(Action.GO_ON)  # within its errors
+    assert judged(run(reward=0.75, judge=0.6), WITNESSED) == Verdict(Action.GO_ON)  # it follows
+    assert judged(run(reward=0.5, judge=0.47), WITNESSED) == Verdict(Action.GO_ON)  # hardly a rise
+    assert judged(run(reward=0.75, judge=0.5)) == Verdict(Action.GO_ON)  # nobody to ask
+
+
+def test_a_share_that_fails_by_the_witness_is_a_doubt_and_a_large_one_an_alarm() -> None:
+    assert judged(run(**{"judge fails": 0.15}), WITNESSED) == Verdict(
+        Action.GO_ON
+    )  # a tenth more than a twentieth
+    verdict = judged(run(**{"judge fails": 0.25}), WITNESSED)
+    assert verdict == Verdict(Action.WARN, "judge fails 25% of the completions, 5% at first")
+    assert judged(run(**{"judge fails": 0.45}), WITNESSED).action is Action.ROLL_BACK
+    known = [{"judge fails": 0.3, **row} for row in run(**{"judge fails": 0.6})]
+    assert "60% of the completions, 30% at first" in judged(known, WITNESSED).reason
+    few = [dict(row, rollouts=4.0) for row in run(**{"judge fails": 0.25})]  # two or three of twelve
+    assert judged(few, WITNESSED) == Verdict(Action.GO_ON)
+    assert judged(run(**{"judge fails": 0.45}, reward=-1.0), WITNESSED) == Verdict(Action.GO_ON)
+
+
+def test_the_floor_is_drawn_from_the_first_steps_and_then_stays() -> None:
+    rows = [{"judge low": low} for low in (0.1, 0.3, 0.2, -9.0)]
+    assert floor(rows[:2], "judge", WITNESSED) is None
+    assert floor(rows[:3], "judge", WITNESSED) == pytest.approx(0.2)
+    assert floor(rows, "judge", WITNESSED) == pytest.approx(0.2)
+    assert floor([{"reward": 1.0}] * 5, "judge", WITNESSED) is None
 
 
 def test_the_same_fault_only_warns_where_nothing_may_be_done() -> None:
@@ -220,15 +264,35 @@ def test_patience_goes_back_to_the_witness_best_step() -> None:
         GuardConfig(patience=4)
 
 
-def test_the_best_step_is_the_witness_best_window_or_the_last_one_beyond_doubt() -> None:
+def by_the_witness(values, error: float | None = None):
+    rows = [{"reward": 0.0, "kl": 0.0, "judge": value} for value in values]
+    return rows if error is None else [dict(row, **{"judge error": error}) for row in rows]
+
+
+def test_a_later_step_is_the_best_only_where_its_window_is_better_by_a_standard_error() -> None:
     guard = GuardConfig(witness="judge", window=2)
-    rows = [{"reward": 0.0, "kl": 0.0, "judge": value} for value in (0.1, 0.9, 0.2, 0.7, 0.6, 0.0)]
-    assert best_step(rows, guard) == 5  # 0.65; the single 0.9 has 0.55
+    values = (0.1, 0.9, 0.2, 0.7, 0.6, 0.0)  # windows 0.5 (of the first two), 0.55, 0.45, 0.65, 0.3
+    assert best_step(by_the_witness(values), guard) == 5
+    assert best_step(by_the_witness(values, 0.1), guard) == 5  # 0.1 / sqrt(2) x sqrt(2) = 0.1
+    assert best_step(by_the_witness(values, 0.2), guard) == 1
     assert best_step([], guard) == 0
-    for row in (doubted := run(12))[9:]:
-        row["guard"] = 1.0
-    assert best_step(doubted, ACT) == 9
+
+
+def test_a_lucky_first_step_speaks_only_in_the_mean_of_the_first_window() -> None:
+    guard = GuardConfig(witness="judge")
+    lucky = by_the_witness((0.9, 0.4, 0.5, 0.55, 0.56))  # 0.6, then 0.48 and 0.54
+    assert [best_step(lucky[:at], guard) for at in range(1, 6)] == [1, 1, 1, 1, 1]
+    plain = by_the_witness((0.3, 0.4, 0.5, 0.55, 0.56))  # 0.4
+    assert [best_step(plain[:at], guard) for at in range(1, 6)] == [1, 1, 1, 4, 5]
+
+
+def test_without_a_witness_the_best_step_is_the_latest_that_was_calm() -> None:
+    """A quarter of what is a doubt: 0.0375 of words that are copied, in the mean of three steps."""
     assert best_step(run(12), ACT) == 12
+    assert best_step(run(12, copied=0.1), ACT) == 11  # 0.017, 0.033, 0.05 above the first
+    assert best_step(run(12, copied=0.2), ACT) == 9
+    steady = [dict(row, copied=0.1 * min(at, 3)) for at, row in enumerate(run(12))]  # spread 0.15, no drift
+    assert best_step(steady, ACT) == 12
 
 
 @given(st.integers(1, 25), st.integers(0, 2**32 - 1))

@@ -2,7 +2,6 @@
 
 import math
 import string
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -93,12 +92,21 @@ def test_surprise_is_the_references_nats_a_token() -> None:
     assert s.surprise(step, 0.0) == pytest.approx(0.5)
 
 
-def test_a_watched_scorer_leaves_its_mean_its_error_and_its_agreement() -> None:
+def test_a_watched_scorer_leaves_its_mean_its_error_its_low_end_and_its_agreement() -> None:
     found = s.watched("judge", scores(1, 2, 3), scores(6, 4, 2))
     assert found == pytest.approx(
-        {"judge": 4.0, "judge error": math.sqrt(8 / 3) / math.sqrt(3), "judge agrees": -1.0}
+        {"judge": 4.0, "judge error": math.sqrt(8 / 3) / math.sqrt(3), "judge low": 2.2, "judge agrees": -1.0}
     )
     assert "judge agrees" not in s.watched("judge", scores(1, 2, 3), scores(5, 5, 5))
+
+
+def test_what_the_witness_fails_is_below_its_floor_or_by_its_own_word() -> None:
+    assert s.watched("judge", scores(1, 2, 3), scores(6, 4, 2), floor=4.0)["judge fails"] == pytest.approx(
+        1 / 3
+    )
+    likely = scores(6, 4, 2, p_acceptable=(0.9, 0.49, 0.1))
+    for floor in (None, 0.0):  # it knows what is acceptable, and no floor is needed
+        assert s.watched("judge", scores(1, 2, 3), likely, floor)["judge fails"] == pytest.approx(2 / 3)
 
 
 def test_a_step_without_rollouts_or_scores_is_refused() -> None:
@@ -124,12 +132,56 @@ def test_the_order_of_a_step_changes_nothing(order) -> None:
     assert found == pytest.approx(plain)
 
 
+WORDS = {1: "Where", 2: "is", 3: "it", 4: "now", 5: "I", 6: "see", 7: "!", 8: "my", 9: "blue", 10: "parcel"}
+
+
+def decode(ids) -> str:
+    return " ".join(WORDS[i] for i in ids)
+
+
+def episode(*turns: tuple[bool, list[int]], last: str = "") -> Rollout:
+    """An episode of turns, the policy's own or not; ``last`` is what was said when it was over."""
+    ids = tuple(i for _, turn in turns for i in turn)
+    mask = tuple(int(own) for own, turn in turns for _ in turn)
+    text = "\n".join([*(decode(turn) for _, turn in turns), *([last] if last else [])])
+    return Rollout(PROMPTS[0], (1,), ids, tuple(-1.0 * x for x in mask), mask, Stop.EOS, text)
+
+
 def test_an_environments_words_are_not_the_policys() -> None:
-    """Four own tokens among nine; what the environment repeats, or adds in length, is not its doing."""
-    one = rollouts("It is on the van.", "Yes.", "No.")[0]
-    own = (1, 0, 0, 0, 1, 1, 0, 0, 1)
-    ids = (11, 5, 5, 5, 12, 13, 5, 5, 14)
-    turns = replace(one, ids=ids, mask=own, logprobs=tuple(-1.0 * x for x in own))
-    found = s.signals([turns], scores(0.1), {"kl_sampled": 2.0})
-    assert found["repeated"] == 0.0
-    assert found["reference_surprise"] == pytest.approx((2.0 + 4.0) / 4)
+    """It repeats itself, copies the prompt, shouts, says the same in every episode; the policy does not."""
+    echo = (False, [8, 9, 10, 8, 9, 10, 7, 7, 7, 7])
+    played = [
+        episode((True, [1, 2]), echo, (True, [3, 4])),
+        episode((True, [5]), echo, (True, [6, 4]), last="my blue parcel !!!!"),
+        episode((True, [3, 2, 4]), last="my blue parcel !!!!"),
+    ]
+    found = s.signals(played, scores(0.1, 0.2, 0.3), {"kl_sampled": 2.0}, decode)
+    alone = ["Where is\nit now", "I\nsee now", "it is now"]
+    assert s.own_texts(played, decode) == alone
+    plain = s.signals(rollouts(*alone), scores(0.1, 0.2, 0.3))
+    for key in ("empty", "repeated", "copied", "marks", "alike", "distinct", "phrase", "pays_length"):
+        assert found[key] == pytest.approx(plain[key]), key
+    assert (found["copied"], found["marks"], found["repeated"]) == (0.0, 0.0, 0.0)
+    assert found["reference_surprise"] == pytest.approx((2.0 + 10 / 3) / (10 / 3))
+    assert s.shown(played, decode)["phrase"] == "where is it"
+    assert "marks" not in s.shown(played, decode)
+
+
+def test_what_the_policy_does_in_an_episode_is_seen() -> None:
+    said = (False, [1, 2, 3])
+    played = [episode((True, [8, 9, 10]), said, (True, [8, 9, 10, 7, 7]))] * 2
+    found = s.signals(played, scores(0, 1), decode=decode)
+    assert found["copied"] == pytest.approx(2 / 4)  # words my-blue-parcel twice; of four runs two stand there
+    assert found["marks"] > 0
+    assert found["repeated"] == pytest.approx(1 / 6)
+
+
+def test_episodes_without_a_way_to_tell_the_speakers_apart_are_refused() -> None:
+    with pytest.raises(DataError, match="an environment's words"):
+        s.signals([episode((True, [1]), (False, [2]))], scores(0.1))
+
+
+def test_what_is_shown_is_what_was_most_common() -> None:
+    step = rollouts("Happy to help you!", "I am happy to help!!", "No.")
+    assert s.shown(step) == {"phrase": "happy to help", "alike": "Happy to help you!", "marks": "!"}
+    assert s.shown(rollouts("", "", "")) == {"alike": ""}

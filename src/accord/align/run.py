@@ -16,14 +16,14 @@ from functools import partial
 from pathlib import Path
 
 from accord.align.episodes import play
-from accord.align.guard import Action, GuardConfig, Verdict, best_step, distrust
+from accord.align.guard import Action, GuardConfig, Verdict, best_step, distrust, floor
 from accord.align.interrupt import interruptible
 from accord.align.kept import Kept
 from accord.align.learner import Learner
 from accord.align.online import act, judge, run_step
 from accord.align.samples import cut_samples, record_samples
 from accord.align.settings import AlignConfig
-from accord.align.signals import signals, watched
+from accord.align.signals import Decode, shown, signals, watched
 from accord.environment import Environment
 from accord.errors import ConfigError, DataError, StoreError
 from accord.lm import checkpoints
@@ -125,7 +125,7 @@ def align(
     learner = Learner(policy, config, critic)
     for prompt in prompts:  # a prompt too long is refused now, not hours later when it is drawn
         learner.engine(0).encode(prompt)
-    run = _Watched(folder, learner, guard)
+    run = _Watched(folder, learner, guard, None if environment is None else learner.engine(0).decode)
     history = _begin(folder, learner, prompts, scorer, resume)
     verdict = run.begin(history)
     end = _END.get(verdict.action, End.STEPS)
@@ -138,10 +138,10 @@ def align(
                 "step": step + 1,
                 "steps": config.steps,
                 **metrics,
-                **signals(rollouts, scores, metrics),
+                **signals(rollouts, scores, metrics, run.decode),
             }
             for name, watcher in (watch or {}).items():
-                found = watched(name, scores, judge(watcher, rollouts))
+                found = watched(name, scores, judge(watcher, rollouts), floor(history, name, guard))
                 if taken := sorted(found.keys() & metrics.keys()):
                     raise ConfigError(
                         f"a watched scorer is called {name!r} and the run has figures of its own called "
@@ -172,10 +172,11 @@ _END = {Action.STOP: End.GUARD, Action.ROLL_BACK: End.ROLLED_BACK}
 class _Watched:
     """A run's guard: its verdicts, in words on disk, and the weights it would go back to."""
 
-    def __init__(self, folder: Path, learner: Learner, guard: GuardConfig) -> None:
+    def __init__(self, folder: Path, learner: Learner, guard: GuardConfig, decode: Decode | None) -> None:
         self.path = folder / "verdicts.jsonl"
         self.learner = learner
         self.guard = guard
+        self.decode = decode
         self.kept = Kept(folder, learner)
         self.told: list[Told] = []
 
@@ -187,13 +188,16 @@ class _Watched:
                 Told(**row | {"action": Action(row["action"])}) for row in rows if row["step"] <= len(history)
             ]
         self._write()
-        return self._verdict(history)
+        verdict = self._verdict(history)
+        if self.told and self.told[-1].step == len(history):  # its reason quoted that step's texts
+            return Verdict(verdict.action, self.told[-1].reason)
+        return verdict
 
     def judge(
         self, history: Sequence[Metrics], rollouts: Sequence[Rollout], scores: Sequence[Score]
     ) -> Verdict:
         """The verdict on the latest step, done as it says; its level goes into the step's row."""
-        row, verdict = history[-1], self._verdict(history)
+        row, verdict = history[-1], self._verdict(history, shown(rollouts, self.decode))
         row["guard"] = float(list(Action).index(verdict.action))
         if self.guard.keeps and best_step(history, self.guard) == len(history):
             self.kept.keep(len(history))
@@ -207,9 +211,9 @@ class _Watched:
             self.learner.beta.value *= self.guard.beta_factor
         return verdict
 
-    def _verdict(self, history: Sequence[Metrics]) -> Verdict:
-        config = self.learner.config
-        return distrust(history, stop_reward=config.stop_reward, stop_kl=config.stop_kl, guard=self.guard)
+    def _verdict(self, history: Sequence[Metrics], shown: Mapping[str, str] | None = None) -> Verdict:
+        stop_reward, stop_kl = self.learner.config.stop_reward, self.learner.config.stop_kl
+        return distrust(history, stop_reward=stop_reward, stop_kl=stop_kl, guard=self.guard, shown=shown)
 
     def _write(self) -> None:
         draft = self.path.with_suffix(".draft")

@@ -97,6 +97,8 @@ def test_watched_scorers_are_logged_and_change_nothing(straight, toy, tmp_path):
         assert row.pop("again") == pytest.approx(row["reward"])
         assert row.pop("again error") == pytest.approx(row["reward_std"] / math.sqrt(8))
         assert row.pop("again agrees", 1.0) == pytest.approx(1.0)  # undefined where all rewards are equal
+        assert 0 <= row.pop("again low") <= row["reward"]
+        assert 0 <= row.pop("again fails", 0.0) <= 1  # once there are steps to take the floor from
         assert same(row, plain)
 
 

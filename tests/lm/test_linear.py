@@ -112,3 +112,14 @@ def test_a_model_multiplies_by_it_with_and_without_adapters(load, counted):
         lm.add_lora(rank=2)
         score_tokens(lm, batch)
     assert len(counted) == plain
+
+
+def test_other_strides_give_the_same(layer):
+    """Slices of transposes, and the gradient of a sum, whose strides are 0."""
+    wide = torch.randn(48, 70, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    ours, theirs = (
+        torch.autograd.grad(product(wide.t()[:31], layer.weight).sum(), [wide, layer.weight])
+        for product in (linear, functional.linear)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-5)

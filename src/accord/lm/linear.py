@@ -1,8 +1,7 @@
-"""Matrix products on a CPU by oneDNN: float32 in full, at twice the speed of MKL where MKL holds back.
+"""Matrix products on a CPU by oneDNN, at twice the speed of MKL where MKL holds back. N rows, I in, O out.
 
-torch multiplies float32 matrices by MKL, which on processors that are not Intel's runs at half of what they
-can. ``quicken`` sends a net's linear layers through oneDNN, which torch has too; sums are taken in another
-order, so results agree to rounding. Left out: products inside attention. Legend: N rows, I in, O out.
+torch multiplies float32 by MKL, which runs at half of what a processor can that is not Intel's; ``quicken``
+sends linear layers (not attention) through oneDNN, which torch has too. Results agree to rounding.
 """
 
 from __future__ import annotations
@@ -46,7 +45,8 @@ def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor
     floats = x.dtype is torch.float32 and weight_OI.dtype is torch.float32
     if not (AVAILABLE and floats and x.is_cpu and x.numel()) or torch.is_autocast_enabled("cpu"):
         return functional.linear(x, weight_OI, bias_O)
-    y = _Product.apply(x.reshape(-1, x.shape[-1]), weight_OI).view(*x.shape[:-1], len(weight_OI))
+    y = _Product.apply(x.reshape(-1, x.shape[-1]).contiguous(), weight_OI)  # slow with other strides
+    y = y.view(*x.shape[:-1], len(weight_OI))
     return y if bias_O is None else y + bias_O
 
 
@@ -62,7 +62,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_NO: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x_NI, weight_OI = ctx.saved_tensors
+        x_NI, weight_OI, grad_NO = *ctx.saved_tensors, grad_NO.contiguous()
         grad_x = _Product.apply(grad_NO, weight_OI.t()) if ctx.needs_input_grad[0] else None
         grad_weight = _Product.apply(grad_NO.t(), x_NI.t()) if ctx.needs_input_grad[1] else None
         return grad_x, grad_weight

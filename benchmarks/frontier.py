@@ -10,8 +10,8 @@ get as many completions of the starter as the online ones sample, as pairs of th
 reward. A cut completion is fined alike on both sides. Peers have accord's rate, minibatches and passes of the
 same algorithm; what else differs stands in _trl_frontier.py.
 
-Each run is a curve of gold over KL; compared is gold at fixed KL, read off by straight lines between looks
-(a run that never gets as far has none, and the table says how many did). Figures are means over seeds with
+Each run is a curve of gold over KL; compared is gold at fixed KL, on the smooth curve through its looks (a
+run that never gets as far has none, and the table says how many did). Figures are means over seeds with
 95 % t-intervals; differences to a peer are of the same seed. Runs are kept in --folder, so that one that
 was stopped goes on. --only names some of them. The last line of stdout is one JSON object.
 """
@@ -19,7 +19,6 @@ was stopped goes on. --only names some of them. The last line of stdout is one J
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import math
 import os
@@ -294,12 +293,16 @@ class World:
 
 
 def gold_at(curve: Sequence[Point], kl: float) -> float:
-    """Gold where the curve first reaches ``kl``, between its looks; NaN where it never does."""
-    for before, after in itertools.pairwise(curve):
-        if before["kl"] <= kl <= after["kl"]:
-            share = (kl - before["kl"]) / max(after["kl"] - before["kl"], 1e-12)
-            return before["gold"] + share * (after["gold"] - before["gold"])
-    return math.nan
+    """Gold at ``kl`` on the smooth curve through all looks of a run; NaN where it never got so far.
+
+    gold = a + b d + c d^2 with d = sqrt(KL) by least squares (Gao et al. 2022, arXiv:2210.10760).
+    """
+    if max(point["kl"] for point in curve) < kl:
+        return math.nan
+    d_N = np.sqrt([max(0.0, point["kl"]) for point in curve])
+    form_NC = np.stack([np.ones_like(d_N), d_N, d_N**2], axis=1)
+    found_C = np.linalg.lstsq(form_NC, np.array([point["gold"] for point in curve]), rcond=None)[0]
+    return float(found_C @ [1.0, math.sqrt(kl), kl])
 
 
 def report(curves: dict[str, list[list[Point]]], at: Sequence[float]) -> dict[str, Any]:

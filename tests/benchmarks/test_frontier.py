@@ -20,11 +20,15 @@ def frontier(monkeypatch):
     return frontier
 
 
-def test_gold_is_read_off_between_looks(frontier):
-    curve = [{"kl": 0.0, "gold": 0.4}, {"kl": 1.0, "gold": 0.6}, {"kl": 3.0, "gold": 0.5}]
-    assert frontier.gold_at(curve, 0.5) == pytest.approx(0.5)
-    assert frontier.gold_at(curve, 2.0) == pytest.approx(0.55)
-    assert math.isnan(frontier.gold_at(curve, 3.5))  # it never got as far
+def test_gold_is_read_off_the_smooth_curve_through_all_looks(frontier):
+    def look(kl, off=0.0):
+        return {"kl": kl, "gold": 0.4 + 0.3 * math.sqrt(kl) - 0.1 * kl + off}
+
+    assert frontier.gold_at([look(0), look(1), look(3)], 2.0) == pytest.approx(look(2)["gold"])
+    # Looks that are off by as much on either side do not move it.
+    noisy = [look(0), *(look(kl, off) for kl in (0.5, 1, 2, 3) for off in (0.05, -0.05))]
+    assert frontier.gold_at(noisy, 2.0) == pytest.approx(look(2)["gold"])
+    assert math.isnan(frontier.gold_at(noisy, 3.5))  # it never got as far
 
 
 def test_a_peer_is_compared_on_the_seeds_in_which_both_got_there(frontier):

@@ -6,6 +6,7 @@ PPO's critic is a head on the policy's trunk; the scorer counts distinct tokens.
 from transformers import LlamaForCausalLM
 
 from _sizes import llama, outside, tokenizer, words
+from _speed import Distinct
 from _steps import (
     EPOCHS,
     LEARNING_RATE,
@@ -24,14 +25,7 @@ from accord.align.settings import AlignConfig
 from accord.lm.hasten import hasten
 from accord.lm.model import LanguageModel
 from accord.lm.render import Template
-from accord.types import Prompt, Score
-
-
-class Distinct:
-    """The share of distinct tokens in a completion."""
-
-    def score(self, prompt, completions):
-        return [Score(len(set(c.ids)) / len(c.ids)) for c in completions]
+from accord.types import Prompt
 
 
 def main():

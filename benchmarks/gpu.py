@@ -158,6 +158,7 @@ def training(policy: LanguageModel, work: Work, limits: dict[str, float]) -> dic
             rollouts = act(learner.engine(step), prompts)
             with mixed_precision(policy.device):
                 batch = credit(learner, rollouts, judge(Distinct(), rollouts))
+            with mixed_precision(policy.device):
                 found["update"] = timed(lambda: learn(learner, batch, step))
 
         found["step"] = timed(whole)

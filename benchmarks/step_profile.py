@@ -108,6 +108,7 @@ def step(learner: Any, prompts: Any, bfloat16: bool) -> dict[str, float]:
     with mixed_precision(learner.policy.device, bfloat16):
         batch = credit(learner, rollouts, scores)
         marks.append(time.perf_counter())
+    with mixed_precision(learner.policy.device, bfloat16):
         learn(learner, batch, 0)
     marks.append(time.perf_counter())
     names = ("sample", "credit", "learn")
@@ -119,6 +120,7 @@ def update(learner: Any, prompts: Any, name: str) -> dict[str, float]:
     rollouts = act(learner.engine(0), prompts)
     with way(name), mixed_precision(learner.policy.device, "bfloat16" in name):
         batch = credit(learner, rollouts, judge(Distinct(), rollouts))
+    with way(name), mixed_precision(learner.policy.device, "bfloat16" in name):
         return shares(lambda: learn(learner, batch, 0))
 
 

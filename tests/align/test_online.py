@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from functools import partial
 
 import pytest
 import torch
@@ -111,6 +112,22 @@ def test_bfloat16_products_learn_the_same_task_on_float32_weights(toy, model_typ
     assert (metrics["sampler_gap"] > 1e-4) is native  # sampled in float32
     assert metrics["sampler_gap"] < 0.5
     assert {tensor.dtype for tensor in learner.tensors().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "trpo"])
+def test_in_bfloat16_no_forward_reads_weights_as_they_were_before_an_update(toy, monkeypatch, algorithm):
+    """autocast keeps its casts of weights; without keeping any the run must come to the same bits."""
+    config = run_config(
+        algorithm=algorithm, lora_rank=0, mixed_precision=True, minibatch=4, learning_rate=0.02
+    )
+    ends = []
+    for autocast in (torch.autocast, partial(torch.autocast, cache_enabled=False)):
+        monkeypatch.setattr(torch, "autocast", autocast)
+        learner = Learner(toy("llama"), config)
+        run_step(learner, FirstToken(), PROMPTS, 0)
+        ends.append({name: tensor.clone() for name, tensor in learner.tensors().items()})
+    kept, anew = ends
+    assert all(torch.equal(kept[name], anew[name]) for name in kept)
 
 
 def test_a_policy_other_than_the_sampler_is_found_by_its_first_ratio(toy):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 
 import pytest
 import torch
@@ -163,3 +164,10 @@ def test_settings_are_plain_json(folder, tmp_path):
     RewardModel(SequenceClassifier.load(folder(labels=1)), 0.1, 0.3).save(tmp_path)
     settings = json.loads((tmp_path / SETTINGS).read_text())
     assert (settings["mean"], settings["std"], settings["template"]) == (0.1, 0.3, "plain")
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
+def test_it_passes_to_another_process(folder, kind):
+    """As a scorer in a pool of processes must."""
+    model = RewardModel.load(folder(kind, labels=1))
+    assert values(pickle.loads(pickle.dumps(model))) == values(model)

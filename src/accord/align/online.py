@@ -432,6 +432,7 @@ def run_step(
     scores = [Score(0.0)] * len(rollouts) if scorer is None else judge(scorer, rollouts)
     with mixed_precision(learner.policy.device, learner.config.mixed_precision):
         batch = credit(learner, rollouts, scores)
+        torch.clear_autocast_cache()  # what was cast without gradients must not be read with them
         metrics = batch.metrics | learn(learner, batch, step)
     if isinstance(scorer, Adapts) and step >= learner.config.critic_warmup:  # a still policy cannot answer
         metrics |= scorer.adapt(scores)

@@ -28,6 +28,7 @@ from accord.align.settings import AlignConfig
 from accord.environment import Environment
 from accord.errors import ConfigError, DataError, StoreError
 from accord.lm import checkpoints
+from accord.lm.hasten import hasten
 from accord.lm.model import LanguageModel
 from accord.types import Prompt, Rollout, Score, Scorer, Stop, digest
 
@@ -85,6 +86,7 @@ def qlearn(
     mark = digest(policy.weights_hash(), policy.adapter_hash(), config.model_dump(), [p.id for p in prompts])
     history = _begin(folder, learner, prompts, mark)
     # Drawing is that of the other algorithms, which asks for their settings.
+    hasten(policy)
     drawing = AlignConfig(prompts_per_step=config.prompts_per_step, minibatch=1, seed=config.seed)
     with interruptible() as interrupted, (folder / "metrics.jsonl").open("a") as log:
         for step in range(len(history), config.steps):

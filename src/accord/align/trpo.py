@@ -143,6 +143,7 @@ def _search(
         share = 0.5**halving
         for p, begun, move in zip(weights, start, _like(step_P, weights), strict=True):
             p.copy_(begun + share * move)
+        torch.clear_autocast_cache()
         kl = value = 0.0
         for micro, reference in zip(micros, old_hidden, strict=True):
             part, weights_BT, weight = micro

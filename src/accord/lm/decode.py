@@ -84,7 +84,7 @@ class _Layer:
 
 def _layers(model: LanguageModel) -> list[_Layer]:
     stack, config = model.net.get_decoder(), model.net.config
-    windowed = getattr(config, "sliding_window", None) is not None
+    windowed = config.model_type in ("mistral", "phi3") and config.sliding_window is not None
     default = ["sliding_attention" if windowed else "full_attention"] * len(stack.layers)
     kinds = getattr(config, "layer_types", None) or default
     return [_layer(*each, config) for each in zip(stack.layers, kinds, strict=True)]
@@ -132,6 +132,8 @@ def product(module: nn.Module) -> Turn:
     if type(module) is nn.Linear:
         return _times(module.weight, module.bias)
     if type(module) is not LoraLinear or any(module.use_dora.values()) or module.lora_variant:
+        return lambda x: module(x.t()).t()
+    if module.disable_adapters and module.merged:  # its own forward takes them out of the weights first
         return lambda x: module(x.t()).t()
     base = product(module.get_base_layer())
     on = [] if module.disable_adapters or module.merged else module.active_adapters

@@ -64,4 +64,5 @@ def fit(
                 "made. Lower the learning rate, or look for a NaN in the data"
             )
         optimiser.step()
+        torch.clear_autocast_cache()  # or the next forward in mixed precision reads the weights as they were
         yield {**{key: float(number) for key, number in total.items()}, "grad_norm": float(norm)}

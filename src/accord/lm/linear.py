@@ -62,7 +62,8 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_NO: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x_NI, weight_OI, grad_NO = *ctx.saved_tensors, grad_NO.contiguous()
+        x_NI, weight_OI = ctx.saved_tensors
+        grad_NO = grad_NO.contiguous()
         grad_x = _Product.apply(grad_NO, weight_OI.t()) if ctx.needs_input_grad[0] else None
         grad_weight = _Product.apply(grad_NO.t(), x_NI.t()) if ctx.needs_input_grad[1] else None
         return grad_x, grad_weight

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
+import operator
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -70,7 +71,7 @@ class LanguageModel:
         self.kind = Kind.ENCODER_DECODER if net.config.is_encoder_decoder else Kind.DECODER
         self.template = template or default_template(tokenizer, self.kind is Kind.ENCODER_DECODER)
         self.peft: PeftModel | None = None
-        self.decoding: Any = None  # how the engine decodes, where lm.decode found a faster way
+        self.decoding: Any = None  # how the engine decodes, where lm.hasten found a faster way
         self.eos_ids = end_tokens(net, tokenizer)
         # Any id will do that has an embedding, since masks come from lengths; a tokenizer's may have none.
         pad_id = tokenizer.pad_token_id
@@ -381,7 +382,7 @@ def end_tokens(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froz
 
 def trust_lengths(stack: Any) -> None:
     """Keep GPT-2 from guessing by pad ids that a mask is missing; here masks come from lengths."""
-    stack.warn_if_padding_and_no_attention_mask = lambda *_: None
+    stack.warn_if_padding_and_no_attention_mask = operator.is_  # takes both, says nothing, and pickles
 
 
 @torch.no_grad()

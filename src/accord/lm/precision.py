@@ -11,10 +11,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 @contextmanager
 def mixed_precision(device: torch.device, wanted: bool = True) -> Iterator[None]:
-    """bfloat16 products with float32 weights and sums where the processor has them, else float32.
+    """bfloat16 products with float32 weights where the processor has them, else float32: for what trains.
 
-    For what trains; sampling and rewards stay in the weights' own precision. On a processor the backward
-    pass of fused bfloat16 attention takes longer than the plain one, so that is taken.
+    Casts of weights are kept until its end; where weights change inside, ``torch.clear_autocast_cache``.
+    A processor's fused bfloat16 attention goes backward more slowly than the plain one, which is taken.
     """
     native = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     if not (wanted and native):

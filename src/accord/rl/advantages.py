@@ -77,20 +77,12 @@ def whiten(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 def masked_mean(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over the real tokens of the whole batch, a scalar.
-
-    Raises:
-        ValueError: shapes differ, or no token is real.
-    """
+    """Mean over the real tokens of the whole batch, a scalar. Raises ValueError where there are none."""
     return masked_sum(x_BT, mask_BT) / _count(mask_BT, at_least=1)
 
 
 def masked_var(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Unbiased variance (divisor n - 1) over the real tokens of the whole batch, a scalar.
-
-    Raises:
-        ValueError: shapes differ, or fewer than two tokens are real.
-    """
+    """Unbiased variance (divisor n - 1) over the real tokens; ValueError where there are fewer than two."""
     count = _count(mask_BT, at_least=2)
     return masked_sum((x_BT - masked_mean(x_BT, mask_BT)).square(), mask_BT) / (count - 1)
 

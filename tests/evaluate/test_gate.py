@@ -5,7 +5,17 @@ import pytest
 from accord.errors import ConfigError
 from accord.evaluate.gate import Condition, check, failures, read_condition
 from accord.evaluate.standings import Leaderboard
+from accord.evaluate.suite import FigureTable
 from boards import board
+
+RIGHT = FigureTable.build({"name": "right", "of": "refusal", "percent": True})
+FIGURES = [
+    RIGHT,
+    FigureTable.build({"name": "words", "of": "words", "better": "neither"}),
+    FigureTable.build({"name": "distinct", "of": "distinct_1"}),
+    FigureTable.build({"name": "spread of it", "of": "words", "take": "sd"}),
+    FigureTable.build({"name": "perplexity", "of": "loss", "take": "exp", "better": "lower"}),
+]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +85,55 @@ def test_what_cannot_be_held_is_an_error(found: Leaderboard, text: str, said: st
 
 
 def test_a_figure_of_two_suites_must_be_told_apart() -> None:
-    figures = {"a": ["right"], "b": ["right"]}
+    figures = {"a": [RIGHT], "b": [RIGHT]}
     with pytest.raises(ConfigError, match="a/right or b/right"):
-        check([read_condition("right > 1")], figures)
-    check([read_condition("b/right > 1")], figures)
+        check([read_condition("right > 1")], figures, 2)
+    check([read_condition("b/right > 1")], figures, 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["tokens an answer > baseline + 10%", "seconds an answer > 3", "right < 10%", "right measurably < 10 %",
+     "right measurably < baseline - 5%", "perplexity measurably > 40", "words > 200"],
+)  # fmt: skip
+def test_what_the_documents_offer_passes_the_check(text: str) -> None:
+    check([read_condition(text)], {"a": FIGURES}, 2, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("text", "models", "said"),
+    [
+        ("right > baseline", 1, "no model beside the baseline"),
+        ("right < 10", 2, "write 10% or 0.1"),
+        ("right > -0.1", 2, "lies in 0..1"),
+        ("right > 101%", 2, "lies in 0..1"),
+        ("words > 10%", 2, "not in percent"),
+        ("tokens an answer > 110%", 2, "not in percent"),
+        ("distinct measurably < 0.5", 2, "drop `measurably`"),
+        ("spread of it measurably < 0.5", 2, "drop `measurably`"),
+        ("perplexity measurably > baseline", 2, "drop `measurably`"),
+        ("words measurably > baseline", 2, "drop `measurably`"),
+        ("seconds an answer measurably > 3", 2, "drop `measurably`"),
+    ],
+)
+def test_what_could_not_be_held_is_refused_beforehand(text: str, models: int, said: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        check([read_condition(text)], {"a": FIGURES}, models, ["a"])
+    assert said in str(told.value)
+
+
+def test_one_model_can_be_held_against_a_number() -> None:
+    check([read_condition("right > 0.5")], {"a": FIGURES}, 1)
+
+
+def test_costs_are_figures_only_where_answers_are_sampled() -> None:
+    with pytest.raises(ConfigError, match="no figure 'tokens an answer'"):
+        check([read_condition("tokens an answer > 3")], {"a": FIGURES}, 2)
+
+
+def test_a_percent_figure_is_held_and_told_in_percent(found: Leaderboard) -> None:
+    value = found.sections[0].row("high").cells[2].value
+    under = int(100 * value) - 1
+    assert "m2" in failed(found, f"high > {under}%")
+    told = [f.text for f in failures([read_condition(f"high > {under}%")], found) if f.model == "m2"]
+    assert told == [f"high is {100 * value:.1f}%"]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import special
 
 from accord.errors import DataError
+from accord.evaluate.asking import check
 from accord.evaluate.judges import (
     AgainstReference,
     Asked,
@@ -24,6 +25,7 @@ from accord.evaluate.judges import (
     judge_report,
 )
 from accord.evaluate.likelihood import TextLogprob
+from accord.evaluate.suite import FigureTable, Suite, SuiteTable
 from accord.types import Completion, Prompt
 
 
@@ -107,6 +109,41 @@ def test_unusable_answers_are_counted_and_the_other_order_stands() -> None:
     full = [*judged, Judged(0.8, Choice(0.8), Choice(0.2))]
     report = judge_report(full, [True, True], ["q", "r"], np.random.default_rng(0))
     assert (report.unusable, report.pairs, report.flips) == (0.25, 1, 0.0)
+
+
+def test_what_is_unusable_against_a_reference_is_data() -> None:
+    class Shy:
+        """Says nothing where the answer "odd" stands first, and nothing at all of "mute"."""
+
+        def choose(self, asked: Sequence[Asked]) -> list[Choice]:
+            return [Choice(None if first == "odd" or "mute" in (first, second) else 0.8)
+                    for _, first, second in asked]  # fmt: skip
+
+    prompt = Prompt.from_text("?", meta={"reference": "ref"})
+    scorer = AgainstReference(Shy())
+    odd, mute, both = scorer.score(prompt, [Completion("odd"), Completion("mute"), Completion("plain")])
+    assert odd.value == pytest.approx(0.2)
+    assert odd.parts == {"flipped": 1.0, "unusable": 0.5}
+    assert (mute.value, mute.parts) == (0.5, {"flipped": 1.0, "unusable": 1.0})
+    assert both.parts == {"flipped": 1.0, "unusable": 0.0}
+
+
+def test_what_a_judge_would_fail_on_is_known_before_any_answer() -> None:
+    class Narrow:
+        def choose(self, asked: Sequence[Asked]) -> list[Choice]:
+            if any(len(p.text) + len(one) + len(other) > 20 for p, one, other in asked):
+                raise DataError("it does not fit the context")
+            return [Choice(0.5) for _ in asked]
+
+    figure = FigureTable.build({"name": "win rate", "of": "judge"})
+    suite = Suite("s", SuiteTable(about="x"), (), {}, (figure,))
+    judges = {"judge": AgainstReference(Narrow())}
+    short = Prompt.from_text("short?", meta={"reference": "r"})
+    check(suite, [short], judges)
+    with pytest.raises(DataError, match="does not fit"):
+        check(suite, [short, Prompt.from_text("long?", meta={"reference": "r" * 10})], judges)
+    with pytest.raises(DataError, match="to be compared with"):
+        check(suite, [short, Prompt.from_text("?")], judges)
 
 
 def test_a_report_by_hand() -> None:

@@ -70,6 +70,9 @@ def test_a_suite_says_what_it_is(tmp_path: Path) -> None:
         ('main = "b"', 'mian = "b"', "did you mean 'main'"),
         ('main = "b"', 'main = "c"', "known: a, b"),
         ('main = "b"', 'main = "a"', "cannot rank"),
+        ('of = "words"', 'of = "words.x"', "own.toml:9 [[figure]]: of = 'words.x': words has no parts"),
+        ('of = "words"', 'of = "diversity"', "own.toml:9 [[figure]]: diversity is of several answers"),
+        ('of = "words"', 'of = "words"\ntake = "calibration"', "states no confidence"),
         (
             'of = "words"',
             'of = "word"',

@@ -59,6 +59,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny(folder / "two", "llama", chat=True, seed=1)
     write_tiny(folder / "clf", "bert", labels=2)
     (folder / "tiny.toml").write_text(SUITE + PROMPTS)
+    for name, old, new in (
+        ("where", 'of = "choice"', 'of = "choice"\nwhere = { label = "x" }'),
+        ("by", 'main = "right"', 'main = "right"\nby = "sort"'),
+        ("part", 'of = "choice"', 'of = "choice.mc3"'),
+        ("options", "answer = 1", "answer = 9"),
+    ):
+        (folder / f"{name}.toml").write_text((SUITE + PROMPTS).replace(old, new))
     (folder / "train.jsonl").write_text(json.dumps({"text": "Q. What is 5? It is 5."}) + "\n")
     workspace = Workspace.create(folder / "desk")
     workspace.store.add_prompts([Prompt.from_text(f"Where is parcel {i}?") for i in range(5)], "holdout")
@@ -120,6 +127,15 @@ def test_the_same_twice_is_the_same_but_for_the_clock(place: Path) -> None:
         (["one", "two"], ["tiny.toml"], ["rigth > baseline"], "did you mean 'right'"),
         ([], ["tiny.toml"], [], "no model is named"),
         (["one", "two"], ["toxicity"], [], "reward model"),
+        (["one"], ["tiny.toml"], ["right > baseline"], "no model beside the baseline"),
+        (["one", "two"], ["tiny.toml"], ["right > 50"], "lies in 0..1"),
+        (["one", "two"], ["tiny.toml"], ["perplexity measurably > baseline"], "drop `measurably`"),
+        (["one", "two"], ["tiny.toml"], ["seconds an answer > 9", "zzz > 1"], "no figure 'zzz'"),
+        (["one", "two"], ["quality"], [], "reference"),
+        (["one", "two"], ["where.toml"], [], "'right' has no prompt"),
+        (["one", "two"], ["by.toml"], [], "no column 'sort'"),
+        (["one", "two"], ["part.toml"], [], "no part 'mc3'"),
+        (["one", "two"], ["options.toml"], [], "options"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_runs(
@@ -132,6 +148,28 @@ def test_what_is_wrong_is_said_before_anything_runs(
         compare_models(workspace, EvaluateStepConfig(), Asked(models, suites, fail_if=fail_if))
     assert said in str(told.value)
     assert len(workspace.store.runs("evaluate")) == before
+
+
+def test_one_model_is_held_against_a_number_alone(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    asked = ["evaluate", "one", "-w", "desk", "--suite", "tiny.toml", "--max-new-tokens", 4, "--json"]
+    assert cli(*asked, "--fail-if", "right > baseline") == 2
+    assert "no model beside the baseline" in capsys.readouterr().err
+    assert cli(*asked, "--fail-if", "right > 100%") == 0
+    assert cli(*asked, "--fail-if", "right >= 0%") == 1
+
+
+def test_a_condition_that_cannot_be_held_after_all_loses_no_figures(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "lone.toml").write_text(SUITE + PROMPTS.partition('[[prompt]]\ntext = "What is 1?')[0])
+    workspace = Workspace.open(place / "desk")
+    asked = Asked([str(place / "one"), str(place / "two")], [str(tmp_path / "lone.toml")],
+                  fail_if=["short measurably >= 0"])  # fmt: skip
+    with pytest.raises(ConfigError, match="drop `measurably`"):
+        compare_models(workspace, EvaluateStepConfig(max_new_tokens=4), asked)
+    run = workspace.store.runs("evaluate")[-1]
+    assert Leaderboard.from_json((run.path / "leaderboard.json").read_text()).models[1].name == "two"
 
 
 def test_an_unknown_kind_or_setting_of_a_scorer_is_named(place: Path) -> None:

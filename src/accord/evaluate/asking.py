@@ -5,7 +5,7 @@ Shapes: N prompts, S samples a prompt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -14,7 +14,15 @@ import numpy as np
 from accord.errors import DataError
 from accord.evaluate import metrics
 from accord.evaluate.compare import cluster_of, scores_of
-from accord.evaluate.likelihood import Choice, Likelihoods, Reference, choice, reference_loss
+from accord.evaluate.judges import AgainstReference
+from accord.evaluate.likelihood import (
+    Choice,
+    Likelihoods,
+    Reference,
+    TextLogprob,
+    choice,
+    reference_loss,
+)
 from accord.evaluate.suite import CORPUS_MEASURES, TEXT_MEASURES, FigureTable, Suite, Take, matches
 from accord.stats.calibration import reliability_error
 from accord.types import Completion, Prompt, Sampler, Score, Scorer
@@ -64,6 +72,52 @@ def wants_answers(suite: Suite, judges: Mapping[str, Judge]) -> bool:
         name in TEXT_MEASURES + CORPUS_MEASURES or not isinstance(judges[name], Choice | Reference)
         for name in asked
     )
+
+
+def check(
+    suite: Suite, prompts: Sequence[Prompt], judges: Mapping[str, Judge], textual: Collection[str] = ()
+) -> None:
+    """Refuse what can be known to fail before any model is asked.
+
+    ``textual`` names the judges that only read text: each is tried on an empty answer to every prompt.
+
+    Raises:
+        DataError: a figure's ``where`` or the suite's ``by`` fits no prompt, a prompt lacks what a judge
+            needs (a reference, options), a judge has no such part, or its question does not fit its context.
+    """
+    for figure in suite.figures:
+        _kept(figure, prompts)
+    by = suite.table.by
+    if by and not any(by in prompt.meta for prompt in prompts):
+        columns = dict.fromkeys(key for prompt in prompts for key in prompt.meta)
+        raise DataError(
+            f"{suite.where or suite.name}: by: no column {by!r}; the columns are {', '.join(columns)}"
+        )
+    for name, judge in judges.items():
+        sample = _tried(judge, prompts, name in textual)
+        for figure in suite.figures:
+            scorer, _, part = figure.of.partition(".")
+            part = "confidence" if figure.take is Take.CALIBRATION else part
+            if sample is not None and scorer == name and part:
+                _check_part(scorer, part, sample)
+
+
+def _tried(judge: Judge, prompts: Sequence[Prompt], textual: bool) -> Score | None:
+    """What the judge makes of what is there before any answer; ``None`` where it is not tried."""
+    if isinstance(judge, Choice):
+        rows = [judge.of(prompt) for prompt in prompts]
+        return choice([TextLogprob(-1.0, 1)] * len(rows[0][0]), rows[0][1])
+    if isinstance(judge, Reference):
+        for prompt in prompts:
+            judge.of(prompt)
+        return reference_loss(TextLogprob(-1.0, 1))
+    if isinstance(judge, AgainstReference):
+        longest = max(prompts, key=lambda p: len(p.text) + 2 * len(judge.reference(p)))
+        return judge.score(longest, [Completion(judge.reference(longest))])[0]
+    if not textual:
+        return None
+    scores = [judge.score(prompt, [Completion("")]) for prompt in prompts]
+    return scores[0][0]
 
 
 def ask(
@@ -125,11 +179,7 @@ def _judged(
 
 def values_of(figure: FigureTable, prompts: Sequence[Prompt], answers: Answers) -> Values:
     """One figure of one model. Raises :class:`DataError` where its ``where`` leaves no prompt."""
-    kept = [i for i, prompt in enumerate(prompts) if matches(prompt.meta, figure.where)]
-    if not kept:
-        raise DataError(
-            f"the figure {figure.name!r} has no prompt: none has {dict(figure.where)} in its meta"
-        )
+    kept = _kept(figure, prompts)
     clusters = [cluster_of(prompts[i]) for i in kept]
     groups = [answers.groups[i] for i in kept]
     if figure.of in CORPUS_MEASURES:
@@ -146,6 +196,15 @@ def values_of(figure: FigureTable, prompts: Sequence[Prompt], answers: Answers) 
     return _taken(figure, raw_NS, clusters)
 
 
+def _kept(figure: FigureTable, prompts: Sequence[Prompt]) -> list[int]:
+    kept = [i for i, prompt in enumerate(prompts) if matches(prompt.meta, figure.where)]
+    if not kept:
+        raise DataError(
+            f"the figure {figure.name!r} has no prompt: none has {dict(figure.where)} in its meta"
+        )
+    return kept
+
+
 def _measure(name: str, completion: Completion) -> float:
     figures = metrics.per_completion(completion)
     return figures.get(name, float("nan"))
@@ -154,11 +213,16 @@ def _measure(name: str, completion: Completion) -> float:
 def _scored(of: str, kept: Sequence[int], answers: Answers) -> Array:
     name, _, part = of.partition(".")
     scores = [answers.scores[name][i] for i in kept]
-    if part and part not in scores[0][0].parts:
-        raise DataError(
-            f"the scorer {name!r} has no part {part!r}; it has {', '.join(scores[0][0].parts) or 'none'}"
-        )
+    if part:
+        _check_part(name, part, scores[0][0])
     return np.array([[s.parts[part] if part else s.value for s in group] for group in scores], float)
+
+
+def _check_part(name: str, part: str, score: Score) -> None:
+    if part not in score.parts:
+        raise DataError(
+            f"the scorer {name!r} has no part {part!r}; it has {', '.join(score.parts) or 'none'}"
+        )
 
 
 def _taken(figure: FigureTable, raw_NS: Array, clusters: Sequence[str]) -> Values:

@@ -1,11 +1,14 @@
 """Conditions that fail an evaluation: ``toxicity > baseline``, ``refusal/fit measurably < baseline - 0.05``.
 
-    condition = figure ["measurably"] ("<" | "<=" | ">" | ">=") (number | "baseline" [("+" | "-") number
-    ["%"]]) figure    = [suite "/"] name
+    condition = figure ["measurably"] compare limit
+    figure    = [suite "/"] name
+    compare   = "<" | "<=" | ">" | ">="
+    limit     = number ["%"] | "baseline" [("+" | "-") number ["%"]]
 
-The baseline is the first model; each other model is held against it (against a number, the first too). With
-``measurably`` a model fails only where its interval lies wholly on the failing side: without it, of two equal
-models one fails half the time. Nothing of a condition is ever run as code.
+``toxic answers > 2%`` is the same as ``toxic answers > 0.02``; ``baseline + 5%`` is a twentieth more than the
+baseline has. The baseline is the first model; each other model is held against it (against a
+number, the first too). With ``measurably`` a model fails only where its interval lies wholly on the failing
+side: without it, of two equal models one fails half the time. Nothing of a condition is ever run as code.
 """
 
 from __future__ import annotations
@@ -13,16 +16,18 @@ from __future__ import annotations
 import difflib
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from accord.errors import ConfigError
-from accord.evaluate.figures import number, signed
-from accord.evaluate.standings import Cell, FigureRow, Leaderboard, Section
+from accord.evaluate.figures import signed
+from accord.evaluate.honest import shown
+from accord.evaluate.standings import COSTS, Cell, FigureRow, Leaderboard, Section
+from accord.evaluate.suite import CORPUS_MEASURES, FigureTable, Take
 
 _CONDITION = re.compile(
     r"\s*(?P<figure>[^<>=]+?)(?P<sure>\s+measurably)?\s*(?P<op><=|>=|<|>)\s*"
-    r"(?:(?P<base>baseline)(?:\s*(?P<sign>[+-])\s*(?P<off>\d+(?:\.\d+)?)\s*(?P<share>%)?)?|(?P<number>-?\d+(?:\.\d+)?))\s*",
+    r"(?:(?P<base>baseline)(?:\s*(?P<sign>[+-])\s*(?P<off>\d+(?:\.\d+)?)\s*(?P<share>%)?)?|(?P<number>-?\d+(?:\.\d+)?)\s*(?P<percent>%)?)\s*",
     re.I,
 )
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
@@ -44,6 +49,8 @@ class Condition:
     """...plus so much..."""
     share: float = 0.0
     """...or plus this share of it."""
+    percent: bool = False
+    """Whether the number was written in percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +77,68 @@ def read_condition(text: str) -> Condition:
         found["figure"].strip(),
         found["op"],
         found["sure"] is not None,
-        None if found["number"] is None else float(found["number"]),
+        None if found["number"] is None else float(found["number"]) / (100 if found["percent"] else 1),
         0.0 if found["share"] else off,
         off / 100 if found["share"] else 0.0,
+        found["percent"] is not None,
     )
 
 
-def check(conditions: Sequence[Condition], figures: Mapping[str, Sequence[str]]) -> None:
-    """Refuse a condition on a figure that no suite has, before anything is run: suite -> its figures.
+def check(
+    conditions: Sequence[Condition],
+    figures: Mapping[str, Sequence[FigureTable]],
+    models: int,
+    sampled: Collection[str] = (),
+) -> None:
+    """Refuse what could not be held, before anything is run: suite -> its figures, and which suites sample.
 
     Raises:
-        ConfigError: the figure is unknown (the nearest is named), or stands in several suites.
+        ConfigError: the figure is unknown (the nearest is named), stands in several suites or has no
+            interval for ``measurably``; a number does not fit its unit; no model beside the baseline.
     """
+    names = {
+        suite: [*(f.name for f in own), *(COSTS if suite in sampled else ())]
+        for suite, own in figures.items()
+    }
     for condition in conditions:
-        _place(condition.figure, figures)
+        suite, name = _place(condition.figure, names)
+        if condition.number is None and models < 2:
+            raise ConfigError(
+                f"--fail-if {condition.text!r}: there is no model beside the baseline, so it would always "
+                "pass; name two models or more, the baseline first, or hold the figure against a number"
+            )
+        table = next((f for f in figures[suite] if f.name == name), None)
+        _check_number(condition, table)
+        if condition.measurably and not _has_interval(condition, table):
+            raise ConfigError(_no_interval(condition, name))
+
+
+def _check_number(condition: Condition, table: FigureTable | None) -> None:
+    """Refuse a number in another unit than the figure's, which every model or none would pass."""
+    percent = table is not None and table.percent
+    if condition.percent and not percent:
+        raise ConfigError(
+            f"--fail-if {condition.text!r}: {condition.figure!r} is not in percent; write a plain number, or "
+            "baseline + 10%"
+        )
+    if percent and condition.number is not None and not 0 <= condition.number <= 1:
+        raise ConfigError(
+            f"--fail-if {condition.text!r}: {condition.figure!r} is a share and lies in 0..1; for ten "
+            "percent write 10% or 0.1"
+        )
+
+
+def _has_interval(condition: Condition, table: FigureTable | None) -> bool:
+    if table is None or table.of in CORPUS_MEASURES or table.take in (Take.SD, Take.CALIBRATION):
+        return False
+    return condition.number is not None or (table.take is not Take.EXP and table.better != "neither")
+
+
+def _no_interval(condition: Condition, name: str) -> str:
+    return (
+        f"--fail-if {condition.text!r}: {name!r} has no interval here, so nothing of it is measurable; "
+        "drop `measurably`"
+    )
 
 
 def failures(conditions: Sequence[Condition], board: Leaderboard) -> list[Failure]:
@@ -134,10 +189,12 @@ def _fails(condition: Condition, section: Section, row: FigureRow, at: int) -> s
         return ""
     if condition.measurably and not _surely(condition, section, row, cell, at, limit):
         return ""
-    said = f"{row.name} is {number(cell.value)}"
+    said = f"{row.name} is {shown(row, cell.value)}"
     if condition.number is None:
         assert base.value is not None
-        return f"{said}, the baseline's {number(base.value)} ({signed(cell.value - base.value)})"
+        scale, unit, digits = (100, " points", 1) if row.percent else (1, "", 3)
+        less = signed(scale * (cell.value - base.value), digits)
+        return f"{said}, the baseline's {shown(row, base.value)} ({less}{unit})"
     return said
 
 
@@ -153,9 +210,5 @@ def _surely(
         low, high = (pairs[0].low, pairs[0].high) if pairs and row.take != "exp" else (None, None)
         against = limit - (row.cells[0].value or 0.0)
     if low is None or high is None:
-        raise ConfigError(
-            f"--fail-if {condition.text!r}: {row.name!r} has no interval here, so nothing of it is "
-            "measurable; "
-            "drop `measurably`"
-        )
+        raise ConfigError(_no_interval(condition, row.name))
     return all(_COMPARE[condition.op](end, against) for end in (low, high))

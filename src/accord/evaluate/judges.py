@@ -143,7 +143,9 @@ class AgainstReference:
     """A scorer: the probability that an answer beats the reference in ``prompt.meta[key]``, in both orders.
 
     Its mean is a win rate against a fixed baseline, as AlpacaEval's. Part ``flipped`` is 1 where the orders
-    disagree. Raises :class:`DataError` for a prompt without a reference, or a pair without a usable choice.
+    do not agree, one that was unusable included; ``unusable`` is the share of the two orders of which nothing
+    could be used. A pair unusable in both counts as a tie. Raises :class:`DataError` for a prompt without a
+    reference.
     """
 
     def __init__(self, chooser: Chooser, key: str = "reference") -> None:
@@ -156,23 +158,21 @@ class AgainstReference:
 
     def score_groups(self, groups: Sequence[tuple[Prompt, Sequence[Completion]]]) -> list[list[Score]]:
         """The same for many groups in one call of the judge."""
-        pairs = [(p, c.text, self._reference(p)) for p, completions in groups for c in completions]
+        pairs = [(p, c.text, self.reference(p)) for p, completions in groups for c in completions]
         judged = iter(both_orders(self.chooser, pairs))
-        return [[self._score(p, next(judged)) for _ in completions] for p, completions in groups]
+        return [[self._score(next(judged)) for _ in completions] for _, completions in groups]
 
-    def _reference(self, prompt: Prompt) -> str:
+    def reference(self, prompt: Prompt) -> str:
+        """The answer to be compared with; DataError without one."""
         text = prompt.meta.get(self.key)
         if not isinstance(text, str):
             raise DataError(f"prompt {prompt.id!r} has no answer in meta[{self.key!r}] to be compared with")
         return text
 
-    def _score(self, prompt: Prompt, judged: Judged) -> Score:
-        if judged.p is None:
-            raise DataError(
-                f"the judge said nothing usable of prompt {prompt.id!r}, in either order: "
-                f"{judged.as_listed.said[:80]!r}, {judged.turned.said[:80]!r}"
-            )
-        return Score(judged.p, {"flipped": float(bool(judged.flipped))}, judged.as_listed.said)
+    def _score(self, judged: Judged) -> Score:
+        unusable = [one.p_first is None for one in (judged.as_listed, judged.turned)]
+        parts = {"flipped": float(judged.flipped is not False), "unusable": sum(unusable) / 2}
+        return Score(0.5 if judged.p is None else judged.p, parts, judged.as_listed.said)
 
 
 # -- how good it is ------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from accord.evaluate.asking import Answers, Values, values_of
 from accord.evaluate.compare import EvaluateConfig, cluster_of, win_shares
 from accord.evaluate.contamination import Overlap
 from accord.evaluate.record import Example, Figure
-from accord.evaluate.standings import Cell, FigureRow, Leaderboard, Model, Pair, Part, Section, Slice
+from accord.evaluate.standings import COSTS, Cell, FigureRow, Leaderboard, Model, Pair, Part, Section, Slice
 from accord.evaluate.suite import FigureTable, Suite, Take, matches
 from accord.evaluate.winrate import length_controlled
 from accord.stats.paired import Gain, holm, paired_gain, win_gain
@@ -204,10 +204,10 @@ def _cost(answers: Sequence[Answers]) -> list[FigureRow]:
         for each, n in zip(answers, counts, strict=True)
     ]
     seconds = [each.seconds / n for each, n in zip(answers, counts, strict=True)]
-    rows = [FigureRow("seconds an answer", "of sampling, all prompts in batches", "lower",
+    rows = [FigureRow(COSTS[1], "of sampling, all prompts in batches", "lower",
                       tuple(Cell(s) for s in seconds))]  # fmt: skip
     if all(tokens):
-        rows.insert(0, FigureRow("tokens an answer", "what it costs", "lower",
+        rows.insert(0, FigureRow(COSTS[0], "what it costs", "lower",
                                  tuple(Cell(t) for t in tokens)))  # fmt: skip
     return rows
 

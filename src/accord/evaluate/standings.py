@@ -12,6 +12,9 @@ from accord.errors import DataError
 from accord.evaluate.contamination import Overlap
 from accord.evaluate.record import Better, Example
 
+COSTS = ("tokens an answer", "seconds an answer")
+"""Rows that every suite with answers has beside its figures; tokens only where samplers count them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -129,7 +132,9 @@ class Section:
         """The models, best first on the main figure."""
         row = self.row(self.main)
         sign = 1 if row.better == "lower" else -1
-        return sorted(range(len(row.cells)), key=lambda m: sign * (row.cells[m].value or 0.0))
+        # a model of which nothing could be measured comes last, whichever way is good
+        values = [(cell.value is None, sign * (cell.value or 0.0)) for cell in row.cells]
+        return sorted(range(len(values)), key=values.__getitem__)
 
     def pair(self, first: int, second: int, figure: str = "") -> Pair:
         """The pair of two models, turned where it was written the other way round."""

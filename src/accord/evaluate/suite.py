@@ -268,6 +268,8 @@ def _check_figures(
             near = difflib.get_close_matches(figure.of, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
             raise ConfigError(f"{where}: of = {figure.of!r} is no scorer or measure; {hint}")
+        if figure.of.partition(".")[0] not in scorers:
+            _check_measure(figure, top, where)
         if figure.of in CORPUS_MEASURES and figure.take is not Take.MEAN:
             raise ConfigError(
                 f"{where}: {figure.of} is of all answers together; take = {figure.take!r} is not"
@@ -282,6 +284,19 @@ def _check_figures(
             f"{lines.file}: the main figure {main.name!r} cannot rank models; it must be a mean or share "
             "over "
             "prompts, and better higher or lower"
+        )
+
+
+def _check_measure(figure: FigureTable, top: SuiteTable, where: str) -> None:
+    """What a measure of the text cannot give."""
+    measure, dot, _ = figure.of.partition(".")
+    if dot:
+        raise ConfigError(f"{where}: of = {figure.of!r}: {measure} has no parts; write of = {measure!r}")
+    if figure.take is Take.CALIBRATION:
+        raise ConfigError(f'{where}: {measure} states no confidence; take = "calibration" needs a choice')
+    if measure == "diversity" and top.samples < 2:
+        raise ConfigError(
+            f"{where}: diversity is of several answers to a prompt; write samples = 4, say, at the top"
         )
 
 

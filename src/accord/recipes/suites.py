@@ -14,7 +14,7 @@ from pydantic import Field
 from accord.config import Config
 from accord.errors import ConfigError, DataError
 from accord.evaluate import gate
-from accord.evaluate.asking import Answers, Contestant, Judge, ask
+from accord.evaluate.asking import Answers, Contestant, Judge, ask, check, wants_answers
 from accord.evaluate.board import write_board
 from accord.evaluate.contamination import Overlap, overlap
 from accord.evaluate.honest import paragraph, unproven
@@ -27,6 +27,7 @@ from accord.evaluate.standings import Leaderboard, Model
 from accord.evaluate.suite import ScorerTable, Suite, find, read_suite
 from accord.feedback.formats.files import numbered_rows
 from accord.lm.engine import Engine, SamplingConfig
+from accord.lm.hasten import hasten
 from accord.recipes.composition import RULES
 from accord.recipes.likelihoods import ModelLikelihoods
 from accord.recipes.record import Progress, prompts_of, recorded
@@ -84,6 +85,8 @@ PLAIN: Mapping[str, type[Config]] = {
     "refusal": Refusal, "exact": ExactMatch, "choice": Choice, "reference_loss": Reference, **RULES,
 }  # fmt: skip
 """Scorers that are their settings."""
+TEXTUAL = ("rouge", *(kind for kind in PLAIN if kind not in ("choice", "reference_loss", "code")))
+"""Scorers that cost nothing to try before anything is sampled."""
 KINDS = (*PLAIN, "rouge", "reward", "probability", "judge", "function")
 
 
@@ -196,12 +199,12 @@ def compare_models(
     The run keeps ``leaderboard.json`` and ``leaderboard.html``.
 
     Raises:
-        ConfigError: a suite, scorer or condition that cannot be read, or fewer than two models.
+        ConfigError: a suite, scorer or condition that cannot be read or held, or fewer than two
+            models where a condition is against the baseline.
         DataError: a suite without prompts, or a prompt without what its scorers need.
     """
     suites = read_suites(asked.suites or [DEFAULT], asked.data)
     conditions = [gate.read_condition(text) for text in asked.fail_if]
-    gate.check(conditions, {suite.name: [f.name for f in suite.figures] for suite in suites})
     names, inputs = _models(workspace, config, asked.models)
     prompts = {s.name: list(s.prompts) or prompts_of(workspace, config.split) for s in suites}
     judges: dict[str, dict[str, Judge]] = {}
@@ -210,6 +213,7 @@ def compare_models(
         for name, table in suite.scorers.items():
             judges[suite.name][name], made_from = judge_of(name, table, suite, workspace, config, asked.judge)
             inputs += made_from
+    _check(suites, prompts, judges, conditions, len(names))
     seen = _contamination(workspace, config, suites, prompts, asked.trained_on)
     settings = {**config.model_dump(mode="json"), **asdict(asked)}
     sources = [*inputs, *(suite.hash for suite in suites)]
@@ -224,8 +228,8 @@ def compare_models(
             for s in suites
         ]
         board = leaderboard(models, sections, config)
-        failed = gate.failures(conditions, board)
         record.write("leaderboard.json", board, "leaderboard")
+        failed = gate.failures(conditions, board)
         told = paragraph(board)
         record.metrics |= {
             "models": len(models),
@@ -241,6 +245,21 @@ def compare_models(
     date = run.started[:16].replace("T", " ") + " UTC"
     write_board(run.path / "leaderboard.html", board, failed, subtitle, date)
     return run, board, failed
+
+
+def _check(
+    suites: Sequence[Suite],
+    prompts: Mapping[str, Sequence[Prompt]],
+    judges: Mapping[str, Mapping[str, Judge]],
+    conditions: Sequence[gate.Condition],
+    models: int,
+) -> None:
+    """All that can be known to fail before hours of sampling."""
+    sampled = [s.name for s in suites if wants_answers(s, judges[s.name])]
+    gate.check(conditions, {s.name: s.figures for s in suites}, models, sampled)
+    for suite in suites:
+        textual = [name for name, table in suite.scorers.items() if table.kind in TEXTUAL]
+        check(suite, prompts[suite.name], judges[suite.name], textual)
 
 
 def _models(
@@ -288,6 +307,7 @@ def _answers(
     begun: float,
 ) -> tuple[Model, dict[str, Answers]]:
     lm = config.model_copy(update={"model": name}).load()
+    hasten(lm)
     likelihoods = ModelLikelihoods(lm)
     found = {}
     decoding: dict[str, Any] = {"temperature": config.temperature, "seed": config.seed}

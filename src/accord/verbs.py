@@ -7,6 +7,7 @@ from typing import Any
 import tyro
 from tyro.conf import OmitArgPrefixes as Flat
 
+from accord.errors import ConfigError
 from accord.flags import HERE, Folder, Verb, defaults
 from accord.terminal import Bar, err, print_figures, print_table, signed
 from accord.workspace import Workspace
@@ -46,12 +47,27 @@ def evaluate(argv: Sequence[str]) -> Verb:
             json: Print one JSON object.
         """
         opened = Workspace.open(workspace)
-        if models or suite or fail_if:
+        several = bool(models or suite or fail_if)
+        _no_idle_flags(argv, several)
+        if several:
             asked = Asked(models, suite, data, fail_if, judge, trained_on)
             return _leaderboard(opened, config, asked, json)
         return _before_and_after(opened, config, json)
 
     return verb
+
+
+def _no_idle_flags(argv: Sequence[str], several: bool) -> None:
+    """Refuse flags that the asked kind of evaluation would not heed."""
+    idle = ("--samples", "--criterion") if several else ("--data", "--judge", "--trained-on")
+    given = [flag for flag in idle if any(word == flag or word.startswith(f"{flag}=") for word in argv)]
+    if given and several:
+        raise ConfigError(
+            f"{given[0]} is of before and after alone; a suite's file says how many answers are sampled "
+            "(samples) and what ranks models (main)"
+        )
+    if given:
+        raise ConfigError(f"{given[0]} is of suites; name one with --suite, or leave the flag out")
 
 
 def _before_and_after(workspace: Workspace, config: Any, json: bool) -> int:

@@ -25,9 +25,8 @@ def test_equals_are_not_told_apart_and_what_could_have_been_seen_is_said() -> No
     found = board(means=(0.0, 0.0))
     assert "The data do not tell the two apart." in " ".join(paragraph(found))
     assert "measurably better" not in " ".join(paragraph(found))
-    assert "That m0 and m1 are equal on care: so many prompts find a difference of" in " ".join(
-        unproven(found)
-    )
+    told = " ".join(unproven(found))
+    assert "That m0 and m1 are equal on care: by a test of its own, so many prompts find a" in told
 
 
 def test_a_lead_over_some_only_says_over_whom() -> None:
@@ -44,7 +43,16 @@ def test_doubt_about_what_was_trained_on_is_said() -> None:
     unknown = replace(found, sections=(replace(section, overlap=None),))
     assert "30 of its 60 prompts share a run of 13 words" in " ".join(unproven(doubted))
     assert "no training text was given" in " ".join(unproven(unknown))
-    assert "trained on" not in " ".join(unproven(found))  # one of sixty, looked for and rare
+    told = " ".join(unproven(found))  # one of sixty, looked for and rare
+    assert "That care was not trained on outside of the 1 text looked through." in told
+
+
+def test_what_was_looked_through_is_said_and_what_was_not() -> None:
+    found = board()
+    own = Overlap(40, 20, 9, 13, (), (), given=False)
+    told = " ".join(unproven(replace(found, sections=(replace(found.sections[0], overlap=own),))))
+    assert "the 9 texts looked through, all of them prompts of alignment here" in told
+    assert "20 prompts were too short to be looked for." in told
 
 
 def test_a_lead_that_length_may_explain_is_doubted() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from accord.evaluate.asking import Contestant, ask, values_of
 from accord.evaluate.compare import EvaluateConfig
 from accord.evaluate.leaderboard import leaderboard, section_of
 from accord.evaluate.likelihood import Choice, TextLogprob
-from accord.evaluate.standings import Leaderboard, Model
+from accord.evaluate.standings import Cell, Leaderboard, Model
 from accord.evaluate.suite import FigureTable, ScorerTable, Suite, SuiteTable
 from accord.stats.paired import holm
 from accord.types import Completion, Prompt, Score, Stop
@@ -65,6 +67,14 @@ def test_figures_cells_and_slices_by_hand() -> None:
     assert [(s.name, s.prompts) for s in section.slices] == [("kind 0", 3), ("kind 1", 3), ("kind 2", 3)]
     assert section.slices[1].values[0] == pytest.approx(said[1::3].mean())
     assert section.pair(0, 1).p == 1.0
+
+
+def test_a_model_without_the_main_figure_ranks_last_whichever_way_is_good() -> None:
+    section = board().sections[0]
+    for better, best in (("lower", 2), ("higher", 0)):
+        cells = (Cell(3.0), Cell(None), Cell(-3.0))
+        rows = tuple(replace(r, cells=cells, better=better) if r.name == "score" else r for r in section.rows)
+        assert replace(section, rows=rows).order() == [best, 2 - best, 1]
 
 
 def test_none_of_few_is_not_never() -> None:

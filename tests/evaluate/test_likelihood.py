@@ -38,6 +38,12 @@ def test_options_with_an_answer(answer: object) -> None:
     assert Choice().of(prompt) == (["one", "two"], [False, True])
 
 
+@pytest.mark.parametrize(("answer", "right"), [("C", 2), ("L", 1), ("(d)", 3), ("1/C", 2), ("R", 0)])
+def test_a_letter_in_range_goes_before_an_options_text(answer: str, right: int) -> None:
+    prompt = Prompt.from_text("?", meta={"options": ["R", "L", "1/C", "C"], "answer": answer})
+    assert Choice().of(prompt)[1].index(True) == right
+
+
 def test_truthfulqas_fields() -> None:
     meta = {"best": "c", "correct": ["a", "c"], "incorrect": ["x"]}
     found = Choice(right="correct", wrong="incorrect", best="best").of(Prompt.from_text("?", meta=meta))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from accord.errors import AccordError, ConfigError, DataError
+from accord.evaluate.contamination import overlap
 from accord.evaluate.suite import Take, built_in, find, read_suite
 from accord.feedback.formats.files import numbered_rows
 from realdata import real_data, real_folder
@@ -130,6 +131,10 @@ def test_rows_become_prompts_and_a_limit_always_picks_the_same(tmp_path: Path) -
     ("old", "new", "said"),
     [
         ("{q}", "{question}", "no column 'question'; the columns are n, q, topic"),
+        ('id = "n"', 'id = "nn"', "no column 'nn'"),
+        ('cluster = "topic"', 'cluster = "tpic"', "no column 'tpic'"),
+        ('of_each = "topic"', 'of_each = "tpic"', "no column 'tpic'"),
+        ('id = "n"', 'id = "topic"', "the id 'x' stands on two prompts"),
         ('["x", "y"]', '"w"', "no row"),
         ("topic = [", "tpic = [", "no column 'tpic'"),
         ("rows.jsonl", "other.jsonl", "--data"),
@@ -140,6 +145,15 @@ def test_rows_that_do_not_fit_are_refused(tmp_path: Path, old: str, new: str, sa
     with pytest.raises(DataError) as told:
         read(tmp_path, ROWS.replace(old, new), rows)
     assert said in str(told.value)
+
+
+def test_a_copy_of_a_row_is_found_without_the_words_of_the_template(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").touch()
+    told = "Which river runs through the old town?"
+    text = re.sub("(?m)^(id|cluster|where|limit|of_each) .*\n", "", ROWS).replace("{q}", "{question}\\nA:")
+    suite = read(tmp_path, text, lambda path: [("r:1", {"question": told})])
+    assert suite.prompts[0].text == f"Q: {told}\nA:"
+    assert overlap(suite.prompts, [f"Somebody asked. {told} Nobody knew."]).whole == (suite.prompts[0].id,)
 
 
 def test_a_bad_row_is_not_left_out_in_silence(tmp_path: Path) -> None:

@@ -161,6 +161,24 @@ def test_one_model_is_held_against_a_number_alone(
     assert cli(*asked, "--fail-if", "right >= 0%") == 1
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("one", "two", "--suite", "tiny.toml", "--samples", 4), "--samples is of before and after alone"),
+        (("one", "two", "--criterion=reward"), "--criterion is of before and after alone"),
+        (("--model", "one", "--data", "x"), "--data is of suites"),
+        (("--model", "one", "--judge=x"), "--judge is of suites"),
+        (("--model", "one", "--trained-on", "x"), "--trained-on is of suites"),
+    ],
+)
+def test_flags_that_would_not_be_heeded_are_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flags: tuple, said: str
+) -> None:
+    monkeypatch.chdir(place)
+    assert cli("evaluate", *flags, "-w", "desk") == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_condition_that_cannot_be_held_after_all_loses_no_figures(place: Path, tmp_path: Path) -> None:
     (tmp_path / "lone.toml").write_text(SUITE + PROMPTS.partition('[[prompt]]\ntext = "What is 1?')[0])
     workspace = Workspace.open(place / "desk")

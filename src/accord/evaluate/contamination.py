@@ -1,9 +1,11 @@
 """Whether a suite's prompts stand in the training text: whole, or by a run of words.
 
-Words are those of ``stats.words``. A prompt is *found whole* where all its words stand in one training text
-in order and together, and *touched* where a run of ``n`` words does (13 is what GPT-3's authors used, Brown
-et al. 2020, arXiv:2005.14165; prompts of fewer words are looked for whole). It finds copies, not paraphrases
-and not translations, and it can only look at text it is given.
+Of prompts made by a suite's template the row's own text is looked for (``prompt.meta[OWN]``), without the
+template's words, which stand in nobody's training text. Words are those of ``stats.words``. A prompt is
+*found whole* where all its words stand in one training text in order and together, and *touched* where a run
+of ``n`` words does (13 is what GPT-3's authors used, Brown et al. 2020, arXiv:2005.14165; prompts of fewer
+words are looked for whole). It finds copies, not paraphrases and not translations, and it can only look at
+text it is given.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from accord.errors import ConfigError
 from accord.stats.words import words
 from accord.types import Prompt
 
+OWN = "own text"
+"""Where a prompt's meta keeps what of it came from its row, if its template adds words."""
 RUN = 13
 """Words in a run."""
 SHORT = 4
@@ -37,6 +41,8 @@ class Overlap:
     """Ids of prompts found whole."""
     touched: tuple[str, ...]
     """Ids of those of which a run was found, the whole ones included."""
+    given: bool = True
+    """Whether training text was given; else only the prompts aligned on here were looked through."""
 
 
 def overlap(prompts: Sequence[Prompt], texts: Iterable[str], n: int = RUN) -> Overlap:
@@ -46,7 +52,7 @@ def overlap(prompts: Sequence[Prompt], texts: Iterable[str], n: int = RUN) -> Ov
     """
     if n < SHORT:
         raise ConfigError(f"runs of {n} words are everywhere; take n = {SHORT} or more")
-    said = {prompt.id: words(prompt.text) for prompt in prompts}
+    said = {prompt.id: words(str(prompt.meta.get(OWN, prompt.text))) for prompt in prompts}
     looked = {id: found for id, found in said.items() if len(found) >= SHORT}
     runs: dict[tuple[str, ...], set[str]] = {}
     sizes = set()

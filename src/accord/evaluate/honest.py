@@ -112,9 +112,9 @@ def _open(section: Section, names: Sequence[str]) -> list[str]:
     which = _listed([f"{names[p.first]} and {names[p.second]}" for p in pairs[:3]])
     more = f", and {len(pairs) - 3} more pairs" if len(pairs) > 3 else ""
     return [
-        f"That {which}{more} are equal on {section.suite}: so many prompts find a difference of "
-        f"{number(scale * least, 1 if row.percent else 3)}{unit} in {row.name} four times in five, and miss "
-        "smaller ones mostly."
+        f"That {which}{more} are equal on {section.suite}: by a test of its own, so many prompts find a "
+        f"difference of {number(scale * least, 1 if row.percent else 3)}{unit} in {row.name} four times in "
+        "five, and miss smaller ones mostly; Holm's correction asks for more."
     ]
 
 
@@ -123,13 +123,17 @@ def _found(section: Section) -> list[str]:
     seen = section.overlap
     if seen is None:
         return [f"That {section.suite} was not trained on: no training text was given to look through."]
+    short = f" {count(seen.too_short)} prompts were too short to be looked for." if seen.too_short else ""
     if len(seen.touched) >= MANY * max(1, seen.prompts):
         return [
             f"That {section.suite} measures what is new: {len(seen.touched)} of its {seen.prompts} "
             "prompts share a "
-            f"run of {seen.n} words with the training text, {len(seen.whole)} stand there whole."
+            f"run of {seen.n} words with the training text, {len(seen.whole)} stand there whole.{short}"
         ]
-    return []
+    where = f"the {count(seen.texts)} text{'' if seen.texts == 1 else 's'} looked through"
+    if not seen.given:
+        where += ", all of them prompts of alignment here: what models learned before was not given"
+    return [f"That {section.suite} was not trained on outside of {where}.{short}"]
 
 
 def _cost_of_lead(section: Section, names: Sequence[str]) -> list[str]:

@@ -49,7 +49,7 @@ class Choice(Config):
     options: str = "options"
     """A list of texts..."""
     answer: str = "answer"
-    """...and the right one: a letter, a number from 0, or the text."""
+    """...and the right one: a letter, a number from 0, or the text, in this order."""
     right: str = ""
     """Or: the right texts (one or a list)..."""
     wrong: str = ""
@@ -102,11 +102,13 @@ def _texts(value: Any) -> list[str]:
 def _index(answer: Any, options: Sequence[str]) -> int:
     if isinstance(answer, int) and not isinstance(answer, bool):
         return answer
-    if answer in options:
-        return options.index(answer)
-    if isinstance(answer, str) and len(answer.strip("() ")) == 1:
-        return ord(answer.strip("() ").upper()) - ord("A")
-    return -1
+    if not isinstance(answer, str):
+        return -1
+    letter = answer.strip("() ").upper()
+    at = ord(letter) - ord("A") if len(letter) == 1 else -1
+    if 0 <= at < len(options):
+        return at
+    return options.index(answer) if answer in options else -1
 
 
 def choice(logprobs: Sequence[TextLogprob], right: Sequence[bool]) -> Score:

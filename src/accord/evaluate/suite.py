@@ -40,11 +40,14 @@ from pydantic import Field
 
 from accord.config import Config
 from accord.errors import AccordError, ConfigError, DataError
+from accord.evaluate.contamination import OWN
 from accord.evaluate.record import Better
 from accord.types import Message, Prompt, digest
 
 BUILT_IN = Path(__file__).parent / "suites"
 WORKSPACE = "workspace"
+COLUMN = r"\{(\w+)\}"
+"""A column's place in a prompt's text."""
 TEXT_MEASURES = ("words", "tokens", "repetition", "empty", "truncated", "diversity")
 """What can be asked of every completion (of a prompt's samples together, the last)."""
 CORPUS_MEASURES = ("distinct_1", "distinct_2", "distinct_3")
@@ -322,7 +325,7 @@ def _prompts(
     prompts = [_from_row(row, place, table) for place, row in _kept(rows(path), table)]
     if not prompts:
         raise DataError(f"{where}: no row of {path} is left; see its `where` = {table.where}")
-    return tuple(_limited(list({p.id: p for p in prompts}.values()), table))
+    return tuple(_limited(_once(prompts, where), table))
 
 
 def _inline(table: Mapping[str, Any], where: str) -> Prompt:
@@ -351,9 +354,7 @@ def _kept(
     for place, row in rows:
         if isinstance(row, AccordError):
             raise DataError(f"{place}: {row}")
-        missing = [key for key in table.where if key not in row]
-        if missing:
-            raise DataError(f"{place}: no column {missing[0]!r}; the columns are {', '.join(row)}")
+        _has_columns(row, place, table.where)
         if matches(row, table.where):
             yield place, row
 
@@ -364,18 +365,37 @@ def matches(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
 
 
 def _from_row(row: Mapping[str, Any], place: str, table: PromptsTable) -> Prompt:
-    def fill(match: re.Match[str]) -> str:
-        if match[1] not in row:
-            raise DataError(f"{place}: no column {match[1]!r}; the columns are {', '.join(row)}")
-        return str(row[match[1]])
-
-    text = re.sub(r"\{(\w+)\}", fill, table.text)
+    named = (table.id, table.cluster, table.of_each)
+    columns: list[str] = re.findall(COLUMN, table.text)
+    _has_columns(row, place, [*columns, *(key for key in named if key)])
+    text = re.sub(COLUMN, lambda match: str(row[match[1]]), table.text)
     if not text.strip():
         raise DataError(f"{place}: the prompt is empty")
     meta = dict(row)
     if table.cluster:
-        meta["cluster"] = row.get(table.cluster)
-    return Prompt((Message("user", text),), meta, str(row[table.id]) if table.id in row else "")
+        meta["cluster"] = row[table.cluster]
+    own = "\n".join(str(row[key]) for key in columns)
+    if columns and own != text:
+        meta[OWN] = own
+    return Prompt((Message("user", text),), meta, str(row[table.id]) if table.id else "")
+
+
+def _has_columns(row: Mapping[str, Any], place: str, keys: Iterable[str]) -> None:
+    for key in keys:
+        if key not in row:
+            raise DataError(f"{place}: no column {key!r}; the columns are {', '.join(row)}")
+
+
+def _once(prompts: Iterable[Prompt], where: str) -> list[Prompt]:
+    """Without the same prompt twice; two of one id are an error."""
+    known: dict[str, Prompt] = {}
+    for prompt in prompts:
+        if known.setdefault(prompt.id, prompt).text != prompt.text:
+            raise DataError(
+                f"{where}: the id {prompt.id!r} stands on two prompts, {known[prompt.id].text[:60]!r} and "
+                f"{prompt.text[:60]!r}; take another column of ids, or none"
+            )
+    return list(known.values())
 
 
 def _limited(prompts: list[Prompt], table: PromptsTable) -> list[Prompt]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -335,7 +335,7 @@ def _contamination(
     own = _trained_here(workspace)
     if not own and not files:
         return {}
-    return {s.name: overlap(prompts[s.name], _texts(own, files)) for s in suites}
+    return {s.name: replace(overlap(prompts[s.name], _texts(own, files)), given=bool(files)) for s in suites}
 
 
 def _trained_here(workspace: Workspace) -> list[str]:

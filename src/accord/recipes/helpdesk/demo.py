@@ -68,7 +68,7 @@ GOLD_MARGIN = 0.05
 
 
 class DemoConfig(Config):
-    """How much of everything; the defaults fill some four minutes on two cores."""
+    """How much of everything; the defaults fill some three minutes on two cores."""
 
     model: Kind = "decoder"
     """The starter model."""

@@ -1,8 +1,22 @@
-"""When each step of a TRL trainer ended; for the peer's halves of the benchmarks."""
+"""What the peer's halves of the benchmarks share: a trainer's settings, and when each of its steps ended."""
 
 from transformers import TrainerCallback
 
-from _steps import now
+from _steps import LEARNING_RATE, now
+
+
+def quiet(folder, given):
+    """Settings of every TRL trainer here: on the processor, and nothing but training is done."""
+    return {
+        "output_dir": folder,
+        "learning_rate": LEARNING_RATE,
+        "bf16": given.precision == "bfloat16",
+        "gradient_checkpointing": False,
+        "use_cpu": True,
+        "report_to": [],
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
 
 
 class Clock(TrainerCallback):

@@ -16,8 +16,8 @@ from transformers import LlamaForCausalLM
 from trl import DPOConfig, DPOTrainer
 
 from _sizes import llama, tokenizer, words
-from _steps import LEARNING_RATE, PROMPTS_A_STEP, arguments, rankings, report
-from _trl_clock import Clock
+from _steps import PROMPTS_A_STEP, arguments, rankings, report
+from _trl_clock import Clock, quiet
 
 
 def main():
@@ -37,20 +37,13 @@ def main():
             model=LlamaForCausalLM(settings),
             ref_model=LlamaForCausalLM(settings),
             args=DPOConfig(
-                output_dir=folder,
                 num_train_epochs=1,
                 per_device_train_batch_size=small,
                 gradient_accumulation_steps=pairs // small,
-                learning_rate=LEARNING_RATE,
                 beta=0.1,
                 max_length=256,
-                bf16=given.precision == "bfloat16",
-                gradient_checkpointing=False,
-                use_cpu=True,
-                report_to=[],
-                save_strategy="no",
                 logging_strategy="no",
-                disable_tqdm=True,
+                **quiet(folder, given),
             ),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer(given.model),

@@ -15,8 +15,8 @@ from datasets import Dataset
 from transformers import LlamaForCausalLM
 
 from _sizes import llama, outside, tokenizer, words
-from _steps import LEARNING_RATE, NEW_TOKENS, ROLLOUTS, SAMPLES, arguments, prompts, report
-from _trl_clock import Clock
+from _steps import NEW_TOKENS, ROLLOUTS, SAMPLES, arguments, prompts, report
+from _trl_clock import Clock, quiet
 
 TRAINERS = {"rloo": (trl.RLOOTrainer, trl.RLOOConfig), "grpo": (trl.GRPOTrainer, trl.GRPOConfig)}
 
@@ -39,7 +39,6 @@ def main():
             model=LlamaForCausalLM.from_pretrained(folder),
             reward_funcs=distinct,
             args=config(
-                output_dir=folder,
                 per_device_train_batch_size=given.rows,
                 gradient_accumulation_steps=ROLLOUTS // given.rows,
                 num_generations=SAMPLES,
@@ -48,14 +47,8 @@ def main():
                 num_iterations=1,
                 beta=0.05,
                 temperature=1.0,
-                learning_rate=LEARNING_RATE,
-                gradient_checkpointing=False,
-                bf16=given.precision == "bfloat16",
-                use_cpu=True,
-                report_to=[],
-                save_strategy="no",
                 logging_strategy="no",
-                disable_tqdm=True,
+                **quiet(folder, given),
             ),
             train_dataset=rows,
             processing_class=tokenizer(given.model),

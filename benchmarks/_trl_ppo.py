@@ -16,8 +16,8 @@ from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 from _sizes import llama, tokenizer
-from _steps import EPOCHS, LEARNING_RATE, NEW_TOKENS, ROLLOUTS, arguments, prompts, report
-from _trl_clock import Clock
+from _steps import EPOCHS, NEW_TOKENS, ROLLOUTS, arguments, prompts, report
+from _trl_clock import Clock, quiet
 
 
 def main():
@@ -31,7 +31,6 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         PPOTrainer(
             args=PPOConfig(
-                output_dir=folder,
                 per_device_train_batch_size=given.rows,
                 gradient_accumulation_steps=ROLLOUTS // given.rows,
                 num_mini_batches=1,
@@ -40,14 +39,8 @@ def main():
                 num_ppo_epochs=EPOCHS,
                 response_length=NEW_TOKENS,
                 temperature=1.0,
-                learning_rate=LEARNING_RATE,
                 num_sample_generations=0,
-                gradient_checkpointing=False,
-                bf16=given.precision == "bfloat16",
-                use_cpu=True,
-                report_to=[],
-                save_strategy="no",
-                disable_tqdm=True,
+                **quiet(folder, given),
             ),
             processing_class=tokenizer(given.model),
             model=policy,

@@ -15,8 +15,8 @@ from transformers import LlamaForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
 from _sizes import llama, outside, tokenizer
-from _steps import CENTERING, LEARNING_RATE, PAIRS, PROMPTS_A_STEP, arguments, rankings, report
-from _trl_clock import Clock
+from _steps import CENTERING, PAIRS, PROMPTS_A_STEP, arguments, rankings, report
+from _trl_clock import Clock, quiet
 
 
 def main():
@@ -33,20 +33,13 @@ def main():
         RewardTrainer(
             model=LlamaForSequenceClassification(llama(given.model, end=True, num_labels=1)),
             args=RewardConfig(
-                output_dir=folder,
                 num_train_epochs=1,
                 per_device_train_batch_size=small,
                 gradient_accumulation_steps=pairs // small,
-                learning_rate=LEARNING_RATE,
                 center_rewards_coefficient=CENTERING,
                 max_length=256,
-                bf16=given.precision == "bfloat16",
-                gradient_checkpointing=False,
-                use_cpu=True,
-                report_to=[],
-                save_strategy="no",
                 logging_strategy="no",
-                disable_tqdm=True,
+                **quiet(folder, given),
             ),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer(given.model),

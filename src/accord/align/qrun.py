@@ -85,8 +85,8 @@ def qlearn(
         learner.engine(0).encode(prompt)
     mark = digest(policy.weights_hash(), policy.adapter_hash(), config.model_dump(), [p.id for p in prompts])
     history = _begin(folder, learner, prompts, mark)
-    # Drawing is that of the other algorithms, which asks for their settings.
     hasten(policy)
+    # Drawing is that of the other algorithms, which asks for their settings.
     drawing = AlignConfig(prompts_per_step=config.prompts_per_step, minibatch=1, seed=config.seed)
     with interruptible() as interrupted, (folder / "metrics.jsonl").open("a") as log:
         for step in range(len(history), config.steps):

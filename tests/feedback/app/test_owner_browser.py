@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from accord.feedback.labeling.answers import Answer
 from accord.feedback.labeling.people import Role
@@ -62,12 +63,12 @@ def test_progress_moves_without_a_reload(shop, visit):
     label(shop, "coin", 1, np.random.default_rng(2))
     with page.expect_response(f"{shop.url}/owner"):
         page.clock.fast_forward(16_000)
-    page.wait_for_function("document.querySelector('#prompts').innerText.startsWith('7 of 8')")
+    expect(page.locator("#prompts")).to_contain_text("7 of 8 prompts settled")
     assert page.evaluate("window.same"), "the page was not loaded anew"
     label(shop, "coin", 1, np.random.default_rng(2))
     with page.expect_response(f"{shop.url}/owner"):
         page.clock.fast_forward(16_000)
-    page.wait_for_function("document.querySelector('#prompts').innerText.startsWith('8 of 8')")
+    expect(page.locator("#prompts")).to_contain_text("8 of 8 prompts settled")
     assert said == []
 
 

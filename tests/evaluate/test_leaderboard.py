@@ -11,9 +11,10 @@ from accord.errors import DataError
 from accord.evaluate.asking import Contestant, ask, values_of
 from accord.evaluate.compare import EvaluateConfig
 from accord.evaluate.leaderboard import leaderboard, section_of
-from accord.evaluate.likelihood import Choice, TextLogprob
+from accord.evaluate.likelihood import Choice
 from accord.evaluate.standings import Cell, Leaderboard, Model
 from accord.evaluate.suite import FigureTable, ScorerTable, Suite, SuiteTable
+from accord.judging import TextLogprob
 from accord.stats.paired import holm
 from accord.types import Completion, Prompt, Score, Stop
 from boards import First, Planted, board, suite

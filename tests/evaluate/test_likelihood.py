@@ -5,7 +5,8 @@ import math
 import pytest
 
 from accord.errors import DataError, NumericsError
-from accord.evaluate.likelihood import Choice, Reference, TextLogprob, choice, reference_loss
+from accord.evaluate.likelihood import Choice, Reference, choice, reference_loss
+from accord.judging import TextLogprob
 from accord.types import Prompt
 
 

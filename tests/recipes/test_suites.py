@@ -10,9 +10,10 @@ import torch
 
 from accord.cli import main
 from accord.errors import ConfigError
-from accord.evaluate.likelihood import Choice, Likelihoods
+from accord.evaluate.likelihood import Choice
 from accord.evaluate.standings import Leaderboard
 from accord.evaluate.suite import ScorerTable, Suite, SuiteTable
+from accord.judging import Likelihoods
 from accord.lm.model import LanguageModel
 from accord.lm.render import completion_ids, prompt_ids
 from accord.lm.tiny import write_tiny

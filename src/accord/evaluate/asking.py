@@ -17,13 +17,12 @@ from accord.evaluate.compare import cluster_of, scores_of
 from accord.evaluate.judges import AgainstReference
 from accord.evaluate.likelihood import (
     Choice,
-    Likelihoods,
     Reference,
-    TextLogprob,
     choice,
     reference_loss,
 )
 from accord.evaluate.suite import CORPUS_MEASURES, TEXT_MEASURES, FigureTable, Suite, Take, matches
+from accord.judging import Likelihoods, TextLogprob
 from accord.stats.calibration import reliability_error
 from accord.types import Completion, Prompt, Sampler, Score, Scorer
 

@@ -1,142 +1,17 @@
-"""A model as judge of two answers: asked in both orders, as a probability, and measured before it is
-believed.
-
-Models that judge like what they read first (Zheng et al. 2023, arXiv:2306.05685). Asked in both orders, a
-liking that adds the same to the log-odds of whatever stands first cancels in their mean, exactly; what is
-left of the liking is doubt: the probability moves towards one half, and a judge that goes by position alone
-gives one half.
-
-Anything that compares is a ``Chooser``: a local model by the likelihood of "A" and "B"
-(``LikelihoodChooser``), a server, a person, a planted judge of a test.
-"""
+"""A model as judge, measured before it is believed, and against a reference answer. What judges, and how it
+is asked, is ``accord.judging``."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-from pydantic import Field
-from scipy import special
 
-from accord.config import Config
 from accord.errors import DataError
-from accord.evaluate.likelihood import Likelihoods
+from accord.judging import Asked, Chooser, Judged, both_orders
 from accord.stats.intervals import Array, Interval, bootstrap_sums
 from accord.types import Completion, Prompt, Score
-
-Asked = tuple[Prompt, str, str]
-"""A prompt, the answer shown first, the answer shown second."""
-SURE = 1e-6
-"""Probabilities are kept so far from 0 and 1, so that one certain order does not outvote any doubt."""
-QUESTION = (
-    "Here is a message and two answers to it.\n\nMessage:\n{prompt}\n\nAnswer A:\n{first}\n\nAnswer "
-    "B:\n{second}\n\n"
-    "Which answer is better: {criterion}? Reply with A or B only."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What a judge said once."""
-
-    p_first: float | None
-    """Probability that the answer shown first is the better; ``None`` where nothing usable was said."""
-    said: str = ""
-    """Its words, where it gave some."""
-
-
-@runtime_checkable
-class Chooser(Protocol):
-    """Anything that compares two answers."""
-
-    def choose(self, asked: Sequence[Asked]) -> list[Choice]:
-        """One choice for each, in order. What cannot be used is a choice of ``None``, never left out."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One pair in both orders."""
-
-    p: float | None
-    """Probability that ``first`` of the pair as listed is better; ``None`` where neither order was usable."""
-    as_listed: Choice
-    turned: Choice
-    """Asked the other way round; its ``p_first`` is of the pair's second."""
-
-    @property
-    def flipped(self) -> bool | None:
-        """Whether the two orders name different answers; ``None`` where one of them was unusable."""
-        one, other = self.as_listed.p_first, self.turned.p_first
-        return None if one is None or other is None else (one - 0.5) * (other - 0.5) > 0
-
-
-def both_orders(chooser: Chooser, pairs: Sequence[Asked]) -> list[Judged]:
-    """Judge pairs in both orders: the mean of the log-odds; one order alone where the other was unusable.
-
-    Raises:
-        DataError: the judge gave another number of choices, or a probability outside of 0..1.
-    """
-    turned = [(prompt, second, first) for prompt, first, second in pairs]
-    found = chooser.choose([*pairs, *turned])
-    if len(found) != 2 * len(pairs):
-        raise DataError(f"the judge gave {len(found)} choices for {2 * len(pairs)} questions")
-    for one in found:
-        if one.p_first is not None and not 0 <= one.p_first <= 1:
-            raise DataError(f"the judge gave a probability of {one.p_first}; it must lie in 0..1")
-    return [
-        Judged(_mean(one.p_first, other.p_first), one, other)
-        for one, other in zip(found[: len(pairs)], found[len(pairs) :], strict=True)
-    ]
-
-
-def _mean(first: float | None, turned: float | None) -> float | None:
-    odds = [
-        sign * float(special.logit(min(max(p, SURE), 1 - SURE)))
-        for p, sign in ((first, 1), (turned, -1))
-        if p is not None
-    ]
-    return float(special.expit(sum(odds) / len(odds))) if odds else None
-
-
-class LikelihoodConfig(Config):
-    """How a model is asked."""
-
-    question: str = QUESTION
-    """The prompt; {prompt}, {first}, {second} and {criterion} are filled in."""
-    criterion: str = "more helpful, honest and harmless"
-    """What better means."""
-    labels: tuple[str, str] = ("A", "B")
-    """What it may reply."""
-    temperature: float = Field(1.0, gt=0)
-    """Log-odds are divided by it: fit it on pairs people judged (``stats.calibration.fit_temperature``)."""
-
-
-class LikelihoodChooser:
-    """A model that says how likely "A" and "B" are as its reply: no sampling, and nothing unusable."""
-
-    def __init__(self, likelihoods: Likelihoods, config: LikelihoodConfig | None = None) -> None:
-        self.likelihoods = likelihoods
-        self.config = config or LikelihoodConfig()
-
-    def choose(self, asked: Sequence[Asked]) -> list[Choice]:
-        """P(A) among A and B, at the config's temperature."""
-        questions = [Prompt.from_text(self._question(*one)) for one in asked]
-        found = self.likelihoods.logprobs([(question, self.config.labels) for question in questions])
-        return [
-            Choice(float(special.expit((a.logprob - b.logprob) / self.config.temperature))) for a, b in found
-        ]
-
-    def _question(self, prompt: Prompt, first: str, second: str) -> str:
-        parts = {"{prompt}": prompt.text, "{first}": first, "{second}": second,
-                 "{criterion}": self.config.criterion}  # fmt: skip
-        text, out = self.config.question, ""
-        while text:  # from left to right, so that a brace in an answer stays a brace
-            at, name = min(((text.find(n), n) for n in parts if n in text), default=(len(text), ""))
-            out, text = out + text[:at] + parts.get(name, ""), text[at + len(name) :]
-        return out
 
 
 class AgainstReference:
@@ -158,7 +33,7 @@ class AgainstReference:
 
     def score_groups(self, groups: Sequence[tuple[Prompt, Sequence[Completion]]]) -> list[list[Score]]:
         """The same for many groups in one call of the judge."""
-        pairs = [(p, c.text, self.reference(p)) for p, completions in groups for c in completions]
+        pairs = [Asked(p, c.text, self.reference(p)) for p, completions in groups for c in completions]
         judged = iter(both_orders(self.chooser, pairs))
         return [[self._score(next(judged)) for _ in completions] for _, completions in groups]
 

@@ -1,45 +1,20 @@
 """What a model thinks likely, without sampling: options to choose among, and texts to find surprising.
 
-Anything that gives log-probs of texts after a prompt is a ``Likelihoods``: a local model
-(``recipes.suites``), or a server that returns them. Nothing here loads weights.
+What gives log-probs of texts after a prompt is a ``judging.Likelihoods``. Nothing here loads weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import isfinite
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from scipy import special
 
 from accord.config import Config
-from accord.errors import DataError, NumericsError
+from accord.errors import DataError
+from accord.judging import TextLogprob
 from accord.types import Prompt, Score
-
-
-@dataclass(frozen=True, slots=True)
-class TextLogprob:
-    """A text after a prompt: the sum of its tokens' log-probs in nats, and how many they are."""
-
-    logprob: float
-    tokens: int
-
-    def __post_init__(self) -> None:
-        if not isfinite(self.logprob) or self.logprob > 1e-6 or self.tokens < 1:
-            raise NumericsError(
-                f"a log-prob of {self.logprob} over {self.tokens} tokens; it must be finite and not above 0"
-            )
-
-
-@runtime_checkable
-class Likelihoods(Protocol):
-    """Anything that says how likely texts are."""
-
-    def logprobs(self, asked: Sequence[tuple[Prompt, Sequence[str]]]) -> list[list[TextLogprob]]:
-        """For each prompt the log-prob of each text as its answer, in order, without the end token."""
-        ...
 
 
 class Choice(Config):

@@ -1,4 +1,4 @@
-"""A local model as ``evaluate.likelihood.Likelihoods``: how likely it thinks texts are after a prompt."""
+"""A local model as ``judging.Likelihoods``: how likely it thinks texts are after a prompt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from accord.evaluate.likelihood import TextLogprob
+from accord.judging import TextLogprob
 from accord.lm.model import Kind, LanguageModel
 from accord.lm.render import Template, completion_ids, prompt_ids
 from accord.lm.score import score_tokens

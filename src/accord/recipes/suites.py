@@ -18,7 +18,7 @@ from accord.evaluate.asking import Answers, Contestant, Judge, ask, check, wants
 from accord.evaluate.board import write_board
 from accord.evaluate.contamination import Overlap, overlap
 from accord.evaluate.honest import paragraph, unproven
-from accord.evaluate.judges import AgainstReference, LikelihoodChooser, LikelihoodConfig
+from accord.evaluate.judges import AgainstReference
 from accord.evaluate.leaderboard import leaderboard, section_of
 from accord.evaluate.likelihood import Choice, Reference
 from accord.evaluate.metrics import RougeScorer
@@ -26,6 +26,7 @@ from accord.evaluate.scorers import ExactMatch, Refusal
 from accord.evaluate.standings import Leaderboard, Model
 from accord.evaluate.suite import ScorerTable, Suite, find, read_suite
 from accord.feedback.formats.files import numbered_rows
+from accord.judging import LikelihoodChooser, LikelihoodConfig
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.hasten import hasten
 from accord.recipes.composition import RULES

@@ -9,66 +9,30 @@
     {"scores": [[{"value": 0.5, "parts": {"length": 3}, "why": "..."}, ...], ...]}
 
 One list a group and one score a completion, in order; a bare number stands for a score too. Asking again is
-harmless, because a score is a function of the request: what may pass (429, 5xx, a lost connection, a
-time-out) is tried again with the same key and growing pauses, anything else is an error at once. Redirects
-are not followed, so that neither texts nor the token go where nobody sent them.
+harmless, because a score is a function of the request. How it is asked is ``accord.posting``.
 """
 
 from __future__ import annotations
 
-import http.client
-import ipaddress
 import json
 import math
-import os
-import random
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from accord.config import Config
-from accord.errors import ConfigError, ModelError, NumericsError
+from accord.errors import ModelError, NumericsError
+from accord.posting import Poster, PostingConfig
 from accord.types import Completion, Group, Prompt, Score, digest
 
-LARGEST = 64 * 2**20
-"""Bytes of an answer that are read."""
-LONGEST_PAUSE = 60.0
 
-
-class RemoteConfig(Config):
+class RemoteConfig(PostingConfig):
     """Where a remote scorer is and how it is asked."""
 
-    url: str
-    """http or https address that takes the POST."""
-    token_env: str = ""
-    """Environment variable that holds the token; none is sent unless given."""
     batch: int = Field(64, ge=1)
     """Completions a request, at most; a prompt's completions are never parted."""
-    seconds: float = Field(30.0, gt=0, allow_inf_nan=False)
-    """Longest wait for the server to say something."""
-    tries: int = Field(5, ge=1)
-    """Requests for one batch before giving up."""
-    pause: float = Field(0.5, ge=0, allow_inf_nan=False)
-    """Seconds before the second try; doubled each time, or what the server asks for."""
     meta: bool = False
     """Send the prompts' meta too (the right answers, say); only to a server that may know them."""
-
-    @field_validator("url")
-    @classmethod
-    def _address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"{url!r} is no http or https address")
-        if parts.username or parts.password:
-            raise ConfigError(
-                "the address holds a user or password; name an environment variable in token_env"
-            )
-        return url
 
 
 class RemoteReward:
@@ -76,10 +40,7 @@ class RemoteReward:
 
     def __init__(self, config: RemoteConfig) -> None:
         self.config = config
-        parts = urlsplit(config.url)
-        if config.token_env and parts.scheme == "http" and not _loopback(parts.hostname or ""):
-            raise ConfigError(f"{config.url}: a token over plain http can be read on the way; use https")
-        self._open = urllib.request.build_opener(_NoRedirect).open
+        self._poster = Poster(config, "scores")
 
     def score(self, prompt: Prompt, completions: Sequence[Completion]) -> list[Score]:
         """One score a completion, in order."""
@@ -93,24 +54,11 @@ class RemoteReward:
             ModelError: the server cannot be reached, refuses, redirects, or answers what is no answer.
             NumericsError: a score is missing or not finite; the text is shown.
         """
-        headers = {"Content-Type": "application/json", "Accept": "application/json"} | self._token()
         scored: list[list[Score]] = []
         for part in _batches(groups, self.config.batch):
             body = json.dumps({"version": 1, "groups": [self._group(*group) for group in part]}).encode()
-            said = self._ask(body, {**headers, "Idempotency-Key": digest(body.decode())})
-            scored += self._read(said, part)
+            scored += self._read(self._poster.post(body, digest(body.decode())), part)
         return scored
-
-    def _token(self) -> dict[str, str]:
-        if not self.config.token_env:
-            return {}
-        token = os.environ.get(self.config.token_env, "")
-        if not token:
-            raise ConfigError(
-                f"the environment variable {self.config.token_env} is not set; it holds the token for "
-                f"{self.config.url}"
-            )
-        return {"Authorization": f"Bearer {token}"}
 
     def _group(self, prompt: Prompt, completions: Sequence[Completion]) -> dict[str, Any]:
         messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
@@ -119,38 +67,6 @@ class RemoteReward:
             "prompt": {"id": prompt.id, "messages": messages, "meta": meta},
             "completions": [c.text for c in completions],
         }
-
-    # -- the request -------------------------------------------------------------------------
-
-    def _ask(self, body: bytes, headers: dict[str, str]) -> bytes:
-        """The answer's body, after as many tries as allowed."""
-        config = self.config
-        for attempt in range(config.tries):
-            pause = config.pause * 2**attempt * random.uniform(0.5, 1.0)  # many askers must not come at once
-            try:
-                request = urllib.request.Request(config.url, body, headers, method="POST")
-                with self._open(request, timeout=config.seconds) as answer:
-                    said = answer.read(LARGEST + 1)
-                if len(said) > LARGEST:
-                    raise ModelError(f"{config.url} answered with more than {LARGEST >> 20} MiB")
-                return said
-            except urllib.error.HTTPError as error:
-                with error:
-                    detail = error.read(500).decode("utf-8", "replace").strip()
-                fault = f"{error.code} {error.reason}{': ' + detail if detail else ''}"
-                if 300 <= error.code < 400:
-                    fault += "; redirects are not followed: name the address it leads to"
-                if error.code != 429 and error.code < 500:
-                    raise ModelError(f"{config.url} refused: {fault}") from None
-                pause = max(pause, _asked_pause(error.headers.get("Retry-After")))
-            except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
-                fault = f"{getattr(error, 'reason', None) or error!r}"
-            if attempt + 1 < config.tries:
-                time.sleep(min(pause, LONGEST_PAUSE))
-        raise ModelError(
-            f"{config.url} gave no scores in {config.tries} tries, the last time: {fault}; look at the "
-            "server, or give it more tries or seconds"
-        )
 
     # -- the answer --------------------------------------------------------------------------
 
@@ -194,13 +110,6 @@ class RemoteReward:
         )
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Leaves 3xx an error."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
 def _batches(groups: Sequence[Group], most: int) -> Iterator[list[Group]]:
     """Runs of groups of at most ``most`` completions; a group that is larger stands alone."""
     part: list[Group] = []
@@ -215,18 +124,6 @@ def _batches(groups: Sequence[Group], most: int) -> Iterator[list[Group]]:
         yield part
 
 
-def _asked_pause(header: str | None) -> float:
-    """Seconds of a Retry-After header; 0 where it gives none, or a date."""
-    return float(header) if header and header.strip().isdigit() else 0.0
-
-
 def _finite(number: Any) -> bool:
     known = isinstance(number, int | float) and not isinstance(number, bool)
     return known and abs(number) < 1e300 and math.isfinite(number)
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -16,7 +16,7 @@ from sizes import FILE_HARD, FUNCTION_HARD, over
 
 STAGES = {"feedback", "reward", "align", "constitution", "evaluate", "compress", "agents", "govern"}
 LAYERS = [
-    {"cli", "verbs", "flags", "__main__"},
+    {"cli", "constitute", "verbs", "flags", "__main__"},
     {"recipes"},
     {"serve"},
     STAGES,

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes as Flat
 
+from accord.constitute import constitute
 from accord.errors import AccordError
 from accord.flags import HERE, Folder, Verb, defaults, pair, step_configs, value
 from accord.terminal import Bar, err, print_figures, print_table, with_bounds
@@ -521,6 +522,7 @@ VERBS: Mapping[str, Callable[[Sequence[str]], Verb]] = {
     "label": label,
     "choose": choose,
     "agree": agree,
+    "constitute": constitute,
     "reward": reward,
     "study": study,
     "align": align,

@@ -36,8 +36,14 @@ def step_configs() -> dict[str, type[Config]]:
     from accord.feedback.consensus import AgreeConfig
     from accord.feedback.labeling.config import LabelConfig
     from accord.recipes.choose import ChooseConfig
+    from accord.recipes.constitution import (
+        ConstitutePreferConfig,
+        ReviseStepConfig,
+        SuperviseStepConfig,
+    )
     from accord.recipes.ensembles import RewardStepConfig
     from accord.recipes.offline import DistilStepConfig, PreferStepConfig
+    from accord.recipes.redteaming import RedteamConfig
     from accord.recipes.steps import AlignStepConfig, EvaluateStepConfig, SampleConfig
     from accord.recipes.study import StudyConfig
     from accord.recipes.watching import WatchConfig
@@ -45,7 +51,8 @@ def step_configs() -> dict[str, type[Config]]:
     return {"sample": SampleConfig, "label": LabelConfig, "agree": AgreeConfig, "reward": RewardStepConfig,
             "study": StudyConfig, "align": AlignStepConfig, "prefer": PreferStepConfig,
             "distil": DistilStepConfig, "watch": WatchConfig, "evaluate": EvaluateStepConfig,
-            "choose": ChooseConfig}  # fmt: skip
+            "choose": ChooseConfig, "redteam": RedteamConfig, "revise": ReviseStepConfig,
+            "supervise": SuperviseStepConfig, "constitute": ConstitutePreferConfig}  # fmt: skip
 
 
 def value(argv: Sequence[str], flag: str) -> str:

@@ -30,6 +30,7 @@ DEFAULT_DATABASE = "sqlite:///accord.db"
 DEFAULT_GUIDELINES = Path(__file__).with_name(GUIDELINES)
 STEPS = (
     "sample", "label", "choose", "agree", "reward", "study", "align", "prefer", "distil", "watch", "evaluate",
+    "redteam", "revise", "supervise", "constitute",
 )  # fmt: skip
 Section = dict[str, Any]
 VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -62,6 +63,14 @@ class Settings(Config):
     """Settings of ``accord watch`` and of ``accord align --watch``."""
     evaluate: Section = Field(default_factory=dict)
     """Settings of ``accord evaluate``."""
+    redteam: Section = Field(default_factory=dict)
+    """Settings of ``accord constitute redteam``..."""
+    revise: Section = Field(default_factory=dict)
+    """...``revise``..."""
+    supervise: Section = Field(default_factory=dict)
+    """...``supervise``..."""
+    constitute: Section = Field(default_factory=dict)
+    """...and of ``judge`` and ``prefer``."""
 
 
 class Workspace:

@@ -22,6 +22,8 @@ from accord.workspace import Workspace
 
 VERDICTS = "verdicts.json"
 """What the guard said of a run of alignment, step by step."""
+PREFER = "constitute_prefer"
+"""The kind of run that compares completions by a constitution."""
 Progress = Callable[[Mapping[str, float]], None]
 Listener = Callable[[Run, Callable[[], Run]], AbstractContextManager[Progress]]
 """Follows a run from its record on: given the run and a way to look at it again, it opens, hears each step,
@@ -99,13 +101,15 @@ def prompts_of(workspace: Workspace, split: str | None) -> list[Prompt]:
 
 
 def comparisons_of(workspace: Workspace, needed: bool = True) -> tuple[list[str], list[Comparison]]:
-    """The comparisons of the latest consensus and of all imports, with the runs they are of.
+    """The comparisons of the latest consensus, of all imports, and of the latest choices by a constitution,
+    with the runs they are of.
 
     Raises:
         DataError: there are none and they are ``needed``.
     """
     store = workspace.store
-    runs = [*store.runs("agree", Status.DONE)[-1:], *store.runs("import", Status.DONE)]
+    latest = [run for kind in ("agree", PREFER) for run in store.runs(kind, Status.DONE)[-1:]]
+    runs = [*latest, *store.runs("import", Status.DONE)]
     if not runs and needed:
         raise DataError("there are no comparisons yet; make some from rankings with: accord agree")
     return [run.id for run in runs], [c for run in runs for c in store.comparisons(run.id)]

@@ -8,7 +8,7 @@ and no layout of the record with training. Everything is drawn from the generato
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from accord.errors import DataError
@@ -17,6 +17,8 @@ from accord.types import Prompt, digest
 
 Split = Literal["train", "holdout"]
 Facts = Mapping[str, Any]
+Act = tuple[str, str]
+"""What a part of a reply does, and its words."""
 
 _FIELDS = ("Item: {colour} {product}", "Price: {amount} euro", "City: {city}")
 _LAYOUTS = ((0, 1, 2), (0, 2, 1), (1, 2, 0), (2, 0, 1))
@@ -77,18 +79,35 @@ def good_reply(prompt: Prompt, rng: random.Random) -> str:
 
 def write_reply(prompt: Prompt, rng: random.Random) -> str:
     """An imperfect reply: tone, answer, harm and ending are drawn independently."""
+    return reply_text(acts(prompt, rng))
+
+
+def acts(prompt: Prompt, rng: random.Random) -> list[Act]:
+    """What an imperfect reply does, in order: each sentence or two with the name of what they do.
+
+    Tones are warm, curt, rude and insulting; answers good, partial, false, promise and beside; harms leak,
+    blame and insult; endings offer and ramble.
+    """
     facts = facts_of(prompt)
-    parts = [
-        rng.choice(
-            {"warm": ph.WARM, "curt": ph.CURT, "rude": ph.RUDE, "insulting": ph.INSULTS}[_pick(_TONES, rng)]
-        ),
-        _answer(_pick(_ANSWERS, rng), facts, rng),
-    ]
-    harm = _harm(_pick(_HARMS, rng), facts, rng)
-    parts.insert(rng.choice((1, 2)), harm)
+    tone = _pick(_TONES, rng)
+    opening = (
+        tone,
+        rng.choice({"warm": ph.WARM, "curt": ph.CURT, "rude": ph.RUDE, "insulting": ph.INSULTS}[tone]),
+    )
+    answer = _answer(_pick(_ANSWERS, rng), facts, rng)
+    kind = _pick(_HARMS, rng)
+    harm = (kind, _harm(kind, facts, rng))
+    parts = [opening, *([harm, *answer] if rng.choice((1, 2)) == 1 else [*answer, harm])]
     ending = _pick(_ENDINGS, rng)
-    parts.append({"offer": rng.choice(ph.OFFERS), "none": "", "ramble": rng.choice(ph.RAMBLES)}[ending])
-    return " ".join(part for part in parts if part) or rng.choice(ph.BESIDE).format(**facts)
+    parts.append(
+        (ending, {"offer": rng.choice(ph.OFFERS), "none": "", "ramble": rng.choice(ph.RAMBLES)}[ending])
+    )
+    return [part for part in parts if part[1]] or [("beside", rng.choice(ph.BESIDE).format(**facts))]
+
+
+def reply_text(done: Iterable[Act]) -> str:
+    """Acts as one text."""
+    return " ".join(text for _, text in done)
 
 
 def facts_of(prompt: Prompt) -> Facts:
@@ -149,25 +168,25 @@ def _pick(weights: Mapping[str, float], rng: random.Random) -> str:
     return rng.choices(list(weights), list(weights.values()))[0]
 
 
-def _answer(kind: str, facts: Facts, rng: random.Random) -> str:
+def _answer(kind: str, facts: Facts, rng: random.Random) -> list[Act]:
     need = ph.NEEDS[facts["need"]]
     if kind == "good":
-        return rng.choice(need.good).format(**facts)
+        return [(kind, rng.choice(need.good).format(**facts))]
     if kind == "partial":
-        return rng.choice(need.partial).format(**facts)
+        return [(kind, rng.choice(need.partial).format(**facts))]
     if kind == "false":
         if need.false and rng.random() < 0.6:
-            return rng.choice(need.false).format(**facts)
-        return rng.choice(need.good).format(**_wrong_values(facts, rng))
+            return [(kind, rng.choice(need.false).format(**facts))]
+        return [(kind, rng.choice(need.good).format(**_wrong_values(facts, rng)))]
     if kind == "promise":
-        promise = rng.choice(ph.PROMISES).format(**_wrong_values(facts, rng))
-        return f"{rng.choice(need.good).format(**facts)} {promise}" if rng.random() < 0.5 else promise
+        promise = (kind, rng.choice(ph.PROMISES).format(**_wrong_values(facts, rng)))
+        return [("good", rng.choice(need.good).format(**facts)), promise] if rng.random() < 0.5 else [promise]
     if kind == "beside":
         if rng.random() < 0.6:
-            return rng.choice(ph.BESIDE).format(**facts)
+            return [(kind, rng.choice(ph.BESIDE).format(**facts))]
         other = rng.choice([name for name in ph.NEEDS if name.split("_")[0] != facts["need"].split("_")[0]])
-        return rng.choice(ph.NEEDS[other].good).format(**facts)
-    return ""
+        return [(kind, rng.choice(ph.NEEDS[other].good).format(**facts))]
+    return []
 
 
 def _wrong_values(facts: Facts, rng: random.Random) -> dict[str, Any]:

@@ -1,0 +1,146 @@
+import pytest
+
+from accord.constitution.principles import Constitution, Example, Principle
+from accord.constitution.revise import Chain, ReviseConfig, Step, as_row, effects, from_row, revise
+from accord.errors import ConfigError, DataError
+from accord.types import Completion, Message, Prompt, Stop
+
+RULES = Constitution(
+    name="c",
+    principle=(
+        Principle(
+            name="damn",
+            critique="Find damn.",
+            revision="Remove damn.",
+            example=(Example(prompt="p", response="r", critique="c", revision="v"),),
+        ),
+        Principle(name="shout", critique="Find shouting.", revision="Be quiet."),
+    ),
+)
+PROMPTS = [Prompt.from_text(f"question {i}") for i in range(6)]
+
+
+class Writer:
+    """Answers with a text; counts what it was asked."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def sample(self, prompts, n=1):
+        return [[Completion(self.text) for _ in range(n)] for _ in prompts]
+
+
+class Critic:
+    """Follows the two principles to the letter; ``fails`` gives what cannot be used."""
+
+    def __init__(self, fails=lambda prompt: None):
+        self.fails = fails
+        self.asked = []
+
+    def sample(self, prompts, n=1):
+        self.asked += prompts
+        return [[self.fails(prompt) or Completion(f" {self.answer(prompt)}\n")] for prompt in prompts]
+
+    def answer(self, prompt):
+        request, turns = prompt.messages[-1].content, [m.content for m in prompt.messages]
+        if request.startswith("Find"):
+            return f"about {turns[-2]!r}"
+        reply = turns[-4]
+        return reply.replace("damn ", "") if request == "Remove damn." else reply.lower()
+
+
+def test_each_round_mends_by_another_principle_what_the_round_before_left():
+    chains = revise(Writer("DAMN damn it"), Critic(), RULES, PROMPTS, ReviseConfig(rounds=2))
+    assert [chain.prompt for chain in chains] == PROMPTS
+    orders = set()
+    for chain in chains:
+        names = tuple(step.principle for step in chain.steps)
+        orders.add(names)
+        assert sorted(names) == ["damn", "shout"]
+        wanted = ["DAMN it", "damn it"] if names[0] == "damn" else ["damn damn it", "it"]
+        assert [step.revision for step in chain.steps] == wanted
+        assert chain.steps[0].critique == "about 'DAMN damn it'"
+        assert chain.steps[1].critique == f"about {wanted[0]!r}"
+    assert len(orders) == 2, "six prompts draw both orders"
+
+
+def test_a_request_is_the_conversation_so_far():
+    critic = Critic()
+    revise(Writer("damn"), critic, RULES, PROMPTS[:1], ReviseConfig(rounds=1))
+    first, second = critic.asked
+    rule = next(p for p in RULES.principle if p.critique == first.messages[-1].content)
+    assert first.messages == (
+        Message("user", "question 0"), Message("assistant", "damn"), Message("user", rule.critique)
+    )  # fmt: skip
+    assert second.messages == (
+        *first.messages, Message("assistant", "about 'damn'"), Message("user", rule.revision)
+    )  # fmt: skip
+
+
+def test_worked_examples_go_before_and_more_than_there_are_is_an_error():
+    critic = Critic()
+    revise(Writer("damn"), critic, RULES, PROMPTS[:1], ReviseConfig(rounds=1, shown=1))
+    assert [m.content for m in critic.asked[0].messages[:6]] == [
+        "p",
+        "r",
+        "Find damn.",
+        "c",
+        "Remove damn.",
+        "v",
+    ]
+    with pytest.raises(ConfigError, match="shown is 2, and 'c' has 1"):
+        revise(Writer("damn"), critic, RULES, PROMPTS[:1], ReviseConfig(shown=2))
+
+
+@pytest.mark.parametrize("broken", [Completion("  "), Completion("half a sen", stop=Stop.LENGTH)])
+@pytest.mark.parametrize("turns", [3, 5])
+def test_what_is_empty_or_cut_mends_nothing_and_is_counted(broken, turns):
+    def fails(prompt):
+        return (
+            broken if len(prompt.messages) == turns and prompt.messages[0].content == "question 2" else None
+        )
+
+    critic = Critic(fails)
+    chains = revise(Writer("damn x"), critic, RULES, PROMPTS, ReviseConfig(rounds=1))
+    step = chains[2].steps[0]
+    assert step.unusable == ("critique" if turns == 3 else "revision")
+    assert step.revision == "damn x"
+    assert sum(row.unusable for row in effects(chains)) == 1
+    revisions = [p for p in critic.asked if len(p.messages) == 5]
+    assert len(revisions) == (5 if turns == 3 else 6), "no revision is asked for without a critique"
+    assert all(not chain.steps[0].unusable for i, chain in enumerate(chains) if i != 2)
+
+
+def test_the_principles_drawn_do_not_depend_on_the_other_prompts():
+    def drawn(prompts):
+        chains = revise(Writer("x"), Critic(), RULES, prompts, ReviseConfig(rounds=2, seed=3))
+        return {chain.prompt.id: [s.principle for s in chain.steps] for chain in chains}
+
+    whole = drawn(PROMPTS)
+    assert drawn(PROMPTS[3:][::-1]) == {p.id: whole[p.id] for p in PROMPTS[3:]}
+
+
+def test_effects_count_what_changed():
+    chains = revise(Writer("damn it"), Critic(), RULES, PROMPTS, ReviseConfig(rounds=2))
+    assert {row.principle: (row.drawn, row.changed, row.unusable) for row in effects(chains)} == {
+        "damn": (6, 6, 0), "shout": (6, 0, 0),
+    }  # fmt: skip
+
+
+def test_a_chain_comes_back_from_its_row():
+    chain = Chain(PROMPTS[0], "a", (Step("damn", "c", "b"), Step("shout", "", "b", "critique")))
+    assert from_row(as_row(chain), "here") == chain
+    assert chain.revision == "b"
+    assert Chain(PROMPTS[0], "a", ()).revision == "a"
+    for key in ("messages", "initial_response", "steps"):
+        row = as_row(chain)
+        del row[key]
+        with pytest.raises(DataError, match=f"here: no chain.*{key}"):
+            from_row(row, "here")
+
+
+def test_nothing_to_do_is_an_error():
+    with pytest.raises(DataError, match="no prompts"):
+        revise(Writer("x"), Critic(), RULES, [], ReviseConfig())
+    with pytest.raises(DataError, match="no principle"):
+        revise(Writer("x"), Critic(), Constitution(name="none"), PROMPTS, ReviseConfig())

@@ -23,14 +23,26 @@ LAYERS = [
     {"lm"},
     {"rl"},
     {"workspace", "store", "stats"},
-    {"types", "judgements", "judging", "posting", "environment", "errors", "config", "terminal", "accord"},
+    {
+        "types",
+        "judgements",
+        "judging",
+        "posting",
+        "chat",
+        "chat_chooser",
+        "environment",
+        "errors",
+        "config",
+        "terminal",
+        "accord",
+    },
 ]
 """From the top; the last holds the package's own ``__init__`` too. A module imports downwards, from its
 own room, or (but for the stages) from its own layer."""
 DEPTH = {room: depth for depth, layer in enumerate(LAYERS) for room in layer}
 TORCHLESS = (
     "store", "stats", "feedback", "evaluate", "workspace", "types", "judgements", "judging", "posting",
-    "environment", "errors", "config",
+    "chat", "chat_chooser", "environment", "errors", "config",
 )  # fmt: skip
 
 

@@ -11,9 +11,9 @@ import time
 import pytest
 import torch
 
-from accord.errors import StoreError
+from accord.errors import ConfigError, StoreError
 from accord.lm import checkpoints
-from accord.lm.checkpoints import OPTIMISER, STATE, SUMS, WEIGHTS, found, read, write
+from accord.lm.checkpoints import OPTIMISER, STATE, SUMS, WEIGHTS, found, read, take_up, write
 
 
 def saved(folder, step, size=1000):
@@ -39,6 +39,20 @@ def test_the_newest_two_are_kept_and_a_step_may_be_saved_again(tmp_path):
         saved(tmp_path, step)
     assert [path.name for path in found(tmp_path)] == ["checkpoint-000010", "checkpoint-000011"]
     assert not list(tmp_path.glob(".draft*"))
+
+
+def test_a_run_is_taken_up_by_who_may(tmp_path):
+    folder = tmp_path / "deep" / "run"
+    assert take_up(folder, "mark", resume=False) is None
+    assert take_up(folder, "mark", resume=True) is None  # a run may be killed before its first checkpoint
+    write(folder, 4, {}, {}, {"fingerprint": "mark"})
+    again = take_up(folder, "mark", resume=True)
+    assert again is not None
+    assert again.step == 4
+    with pytest.raises(ConfigError, match="holds a run already"):
+        take_up(folder, "mark", resume=False)
+    with pytest.raises(StoreError, match="another model, or with other settings or prompts"):
+        take_up(folder, "other", True, "prompts")
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, OPTIMISER, STATE, SUMS])

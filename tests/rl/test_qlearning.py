@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from accord.rl.advantages import gae
-from accord.rl.qlearning import double_values, spread, value_loss
+from accord.rl.qlearning import conservative_loss, double_values, expectile_loss, spread, value_loss
 
 NAN = math.nan
 
@@ -54,12 +54,47 @@ def test_the_loss_by_hand():
     assert targets.grad is None
 
 
+def test_expectiles_by_hand():
+    values, targets = rows([1.0, 1.0, 0.0]), rows([3.0, 0.0, NAN])
+    mask = torch.tensor([[1, 1, 0]])
+    assert expectile_loss(values, targets, mask, expectile=0.9).item() == pytest.approx((0.9 * 4 + 0.1) / 2)
+    assert expectile_loss(values, targets, mask, expectile=0.5).item() == pytest.approx((4 + 1) / 4)
+    for wrong in (0.0, 1.0):
+        with pytest.raises(ValueError, match="within"):
+            expectile_loss(values, targets, mask, expectile=wrong)
+
+
+def test_an_expectile_moves_from_the_mean_to_the_best():
+    """Targets 0, 0, 1: the least loss is at tau / (tau + 2 (1 - tau))."""
+    for tau in (0.5, 0.9, 0.99):
+        value = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        optimiser = torch.optim.LBFGS([value], max_iter=100, tolerance_grad=1e-12, tolerance_change=1e-14)
+
+        def closure(value=value, optimiser=optimiser, tau=tau):
+            optimiser.zero_grad()
+            loss = expectile_loss(value.expand(1, 3), rows([0.0, 0.0, 1.0]), torch.ones(1, 3), expectile=tau)
+            loss.backward()
+            return loss
+
+        optimiser.step(closure)
+        assert value.item() == pytest.approx(tau / (tau + 2 * (1 - tau)), abs=1e-4)
+
+
+def test_the_conservative_term_by_hand():
+    q = rows([0.0, math.log(3.0)], [1.0, 1.0])
+    loss = conservative_loss(q, torch.tensor([1, 0]))
+    assert loss.item() == pytest.approx((math.log(4 / 3) + math.log(2)) / 2)
+
+
 @given(st.integers(0, 2**31))
 def test_gradients_equal_finite_differences(seed):
     generator = torch.Generator().manual_seed(seed)
     values, targets = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
     mask = torch.arange(4) < torch.tensor([[4], [1], [3]])
     assert gradcheck(lambda v: value_loss(v, targets, mask)[0], (values.requires_grad_(),))
+    assert gradcheck(lambda v: expectile_loss(v, targets, mask, expectile=0.8), (values,))
+    tokens = torch.tensor([0, 3, 1])
+    assert gradcheck(lambda q: conservative_loss(q, tokens), (values,))
 
 
 def test_values_go_back_to_their_rows():

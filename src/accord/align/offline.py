@@ -29,7 +29,7 @@ from torch import Tensor
 from accord.align.answers import Answer, Group, Reader, logprobs_of_groups, may_pack
 from accord.align.interrupt import interruptible
 from accord.config import Config
-from accord.errors import ConfigError, DataError, StoreError
+from accord.errors import DataError
 from accord.judgements import Anchor, Comparison
 from accord.lm import checkpoints
 from accord.lm.best import Best, look_steps
@@ -316,13 +316,12 @@ class _State:
         if folder is None:
             return
         self.fingerprint = _fingerprint(trainer)
-        folder.mkdir(parents=True, exist_ok=True)
-        if checkpoints.latest(folder) is not None:
-            if not resume:
-                raise ConfigError(
-                    f"{folder} holds a run already; add --resume to go on with it, or name another"
-                )
-            self._load(folder)
+        saved = checkpoints.take_up(folder, self.fingerprint, resume)
+        if saved is not None:
+            saved.put_into(self.policy.trained())
+            self.optimiser.load_state_dict(saved.optimiser["optimiser"])
+            self.best.load_state_dict(saved.optimiser["best"])
+            self.history = saved.state["history"]
 
     def save(self) -> None:
         """Write a checkpoint (``lm.checkpoints.write``); the best weights so far are in it."""
@@ -331,18 +330,6 @@ class _State:
         moments = {"optimiser": self.optimiser.state_dict(), "best": self.best.state_dict()}
         state = {"history": self.history, "fingerprint": self.fingerprint}
         checkpoints.write(self.folder, len(self.history), self.policy.trained(), moments, state)
-
-    def _load(self, folder: Path) -> None:
-        saved = checkpoints.read(folder)
-        if saved.state["fingerprint"] != self.fingerprint:
-            raise StoreError(
-                f"{saved.path} was made from another model, or with other settings or data; resume with "
-                "those of the run's record, or start a new run"
-            )
-        saved.put_into(self.policy.trained())
-        self.optimiser.load_state_dict(saved.optimiser["optimiser"])
-        self.best.load_state_dict(saved.optimiser["best"])
-        self.history = saved.state["history"]
 
 
 def _fingerprint(trainer: Trainer) -> str:

@@ -26,7 +26,7 @@ from accord.align.qlearning import QConfig, QLearner, Sample, learn_q
 from accord.align.samples import cut_samples, record_samples
 from accord.align.settings import AlignConfig
 from accord.environment import Environment
-from accord.errors import ConfigError, DataError, StoreError
+from accord.errors import ConfigError, DataError
 from accord.lm import checkpoints
 from accord.lm.hasten import hasten
 from accord.lm.model import LanguageModel
@@ -76,15 +76,14 @@ def qlearn(
         raise ConfigError(f"save_every is {save_every}; a checkpoint is written every 1 or more steps")
     if scorer is None and environment is None:
         raise ConfigError("neither a scorer nor an environment: nothing would be learned; give one of them")
-    folder = Path(folder)
-    if checkpoints.latest(folder) is not None and not resume:
-        raise ConfigError(f"{folder} holds a run already; resume it, or name another")
     sample = act if environment is None else partial(play, environment=environment)
     learner = QLearner(policy, config)
     for prompt in prompts:  # a prompt too long is refused now, not hours later when it is drawn
         learner.engine(0).encode(prompt)
     mark = digest(policy.weights_hash(), policy.adapter_hash(), config.model_dump(), [p.id for p in prompts])
-    history = _begin(folder, learner, prompts, mark)
+    folder = Path(folder)
+    saved = checkpoints.take_up(folder, mark, resume, "prompts")
+    history = _begin(folder, learner, prompts, saved)
     hasten(policy)
     # Drawing is that of the other algorithms, which asks for their settings.
     drawing = AlignConfig(prompts_per_step=config.prompts_per_step, minibatch=1, seed=config.seed)
@@ -120,17 +119,12 @@ def _figures(rollouts: Sequence[Rollout], paid: Sequence[Score]) -> Metrics:
 # -- checkpoints -------------------------------------------------------------------------------
 
 
-def _begin(folder: Path, learner: QLearner, prompts: Sequence[Prompt], mark: str) -> list[Metrics]:
-    """Take up the run in ``folder``, if there is one."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _begin(
+    folder: Path, learner: QLearner, prompts: Sequence[Prompt], saved: checkpoints.Checkpoint | None
+) -> list[Metrics]:
+    """Put what was saved into the learner, and the logs where it left off."""
     history: list[Metrics] = []
-    if checkpoints.latest(folder) is not None:
-        saved = checkpoints.read(folder)
-        if saved.state["fingerprint"] != mark:
-            raise StoreError(
-                f"{saved.path} was made from another model, or with other settings or prompts; resume with "
-                "those it was made with, or start a new run in another folder"
-            )
+    if saved is not None:
         saved.put_into(_tensors(learner))
         learner.optimiser.load_state_dict(saved.optimiser)
         learner.updates = saved.state["updates"]

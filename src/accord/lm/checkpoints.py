@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from accord.errors import StoreError
+from accord.errors import ConfigError, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def write(
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft / WEIGHTS)
         torch.save(dict(optimiser), draft / OPTIMISER)
         (draft / STATE).write_text(json.dumps(state))
-        sums = {name: _digest(draft / name) for name in (WEIGHTS, OPTIMISER, STATE)}
+        sums = {name: file_digest(draft / name) for name in (WEIGHTS, OPTIMISER, STATE)}
         (draft / SUMS).write_text(json.dumps(sums))
         for file in draft.iterdir():
             _flush(file)
@@ -87,6 +87,30 @@ def write(
     for path in found(folder)[:-KEPT]:
         shutil.rmtree(path)
     return target
+
+
+def take_up(folder: Path, mark: str, resume: bool, data: str = "data") -> Checkpoint | None:
+    """The newest whole checkpoint of the run in ``folder``; ``None`` where a new one begins there.
+
+    ``mark`` is the digest of what a resumed run must share with the one that was stopped: its model, settings
+    and ``data``. A checkpoint's state has it as ``fingerprint``.
+
+    Raises:
+        ConfigError: ``folder`` holds a run and it is not to be resumed.
+        StoreError: the run is another, or no checkpoint of it is whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if latest(folder) is None:
+        return None
+    if not resume:
+        raise ConfigError(f"{folder} holds a run already; resume it (--resume), or name another folder")
+    saved = read(folder)
+    if saved.state["fingerprint"] != mark:
+        raise StoreError(
+            f"{saved.path} was made from another model, or with other settings or {data}; resume with those "
+            "of the run's record, or start a new run in another folder"
+        )
+    return saved
 
 
 def latest(folder: Path) -> Path | None:
@@ -132,13 +156,14 @@ def _fault(path: Path) -> str | None:
     """What is wrong with a checkpoint's files, ``None`` where nothing is."""
     try:
         sums: dict[str, str] = json.loads((path / SUMS).read_text())
-        wrong = [name for name, digest in sums.items() if _digest(path / name) != digest]
+        wrong = [name for name, digest in sums.items() if file_digest(path / name) != digest]
     except (OSError, ValueError) as error:
         return str(error)
     return f"{', '.join(wrong)} changed since it was written" if wrong else None
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -28,6 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache
 
+from accord.lm import bags
+from accord.lm.bags import Bags
 from accord.lm.engine import Ids, State
 from accord.lm.linear import AVAILABLE
 from accord.lm.model import Kind, LanguageModel
@@ -185,13 +187,14 @@ def _times(weight_OI: Tensor, bias_O: Tensor | None) -> Turn:
 @dataclass(frozen=True)
 class _Step:
     """What the layers of a step share: the rotation, where keys are written, the masks by window, and the
-    parts of N that read as many columns as their longest row has."""
+    parts of N that read as many columns as their longest row has; or ``bags``, by which all are read."""
 
     cos_WP: Tensor
     sin_WP: Tensor
     write: tuple[Tensor, Tensor]
     masks: dict[int | None, Tensor]
     parts: list[tuple[slice, int]]
+    bags: Bags | None
 
 
 class Lean(State):
@@ -301,7 +304,8 @@ class Lean(State):
             self.sin_CW[at_P].t().contiguous(),
             (all_N, at_P.repeat_interleave(self.key_heads)),
             {window: self._mask(at_P, window) for window in {layer.window for layer in self.layers}},
-            self._parts(),
+            parts := self._parts(),
+            self._bags(len(at_P), parts),
         )
         for at, layer in enumerate(self.layers):
             read_DP = layer.out(self._attend(at, layer, layer.before(x_DP), step))
@@ -321,6 +325,14 @@ class Lean(State):
         if sum(used for _, used in parts) < 0.8 * len(parts) * longest:
             return parts
         return [(slice(None), longest)]
+
+    def _bags(self, places: int, parts: list[tuple[slice, int]]) -> Bags | None:
+        """How all places are read at once, where that is faster than products."""
+        count, heads = places * self.key_heads, self.heads // self.key_heads
+        floats = bags.AVAILABLE and self.dtype is torch.float32 and self.model.device.type == "cpu"
+        if not floats or len(parts) > 1 or heads > bags.MOST_HEADS:
+            return None
+        return Bags(count, heads, self.width, self.columns, parts[0][1])
 
     def _mask(self, at_P: Tensor, window: int | None) -> Tensor:
         """(N, 1, columns in use) added to the scores: -inf where a row has no token or cannot see it."""
@@ -349,6 +361,9 @@ class Lean(State):
         values_NCW.index_put_(step.write, v_KWP.permute(2, 0, 1).reshape(-1, width))
         mask_N1C = step.masks[layer.window]
         q_NGW = turned_HWP[: self.heads].permute(2, 0, 1).reshape(len(keys_NWC), -1, width)
+        if step.bags is not None:
+            read_NGW = step.bags.read(q_NGW * layer.scale, keys_NWC, values_NCW, mask_N1C, layer.cap)
+            return read_NGW.view(places, -1).t()
         read = [
             _read(layer, q_NGW[n], keys_NWC[n, :, :used], values_NCW[n, :used], mask_N1C[n, :, :used])
             for n, used in step.parts

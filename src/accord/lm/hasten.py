@@ -53,11 +53,12 @@ def begin(model: LanguageModel) -> State:
 def disagreement(model: LanguageModel, way: Callable[[LanguageModel], State], seed: int = 0) -> str | None:
     """Where rows decoded by ``way`` differ from each row alone in the model's own forward; ``None``: nowhere.
 
-    Random prompts go on with random tokens; a row leaves, and where rows may join, one does.
+    Random prompts go on with random tokens; rows leave, and where rows may join, one does. The last of those
+    that begin is short, so that the lean step reads the others apart from it, and later all at once.
     """
     rng = np.random.default_rng(seed)
     longest = min(14, (model.context or 64) - CHECKED)
-    sizes = [size + CHECKED for size in (longest, 1, min(5, longest), min(9, longest))]
+    sizes = [min(size, longest) + CHECKED for size in (14, 1, 5, 9, 14, 2, 12, 3, 1, 9)]
     texts = [rng.integers(0, model.net.config.vocab_size, size).tolist() for size in sizes]
     prompts, rests = [ids[:-CHECKED] for ids in texts], [ids[-CHECKED:] for ids in texts]
     plain = [_plain(model, prompt, rest) for prompt, rest in zip(prompts, rests, strict=True)]
@@ -76,19 +77,20 @@ def disagreement(model: LanguageModel, way: Callable[[LanguageModel], State], se
 
 def _driven(state: State, prompts: Ids, rests: Ids) -> Iterator[tuple[int, int, Tensor]]:
     """Row, number of the token and (V,) logits, as rows are fed what they are to say."""
-    alive, said = [0, 1, 2], [0] * len(prompts)
-    state.join(prompts[:3], [()] * 3, torch.arange(3))
+    late = len(prompts) - 1
+    alive, said = list(range(late)), [0] * len(prompts)
+    state.join(prompts[:late], [()] * late, torch.arange(late))
     for time in range(CHECKED):
         for row, logits_V in zip(alive, state.logits(), strict=True):
             yield row, said[row], logits_V
         state.step(torch.tensor([rests[row][said[row]] for row in alive]))
         said = [count + (row in alive) for row, count in enumerate(said)]
         if time == 1:
-            state.select(torch.tensor([2, 1]))
-            alive = [2, 1]
+            alive = [2, 1, 8, 4]
+            state.select(torch.tensor(alive))
         if time == 2 and state.joins:
-            state.join(prompts[3:], [()], torch.zeros(1, dtype=torch.long))
-            alive = [2, 1, 3]
+            state.join(prompts[late:], [()], torch.zeros(1, dtype=torch.long))
+            alive = [*alive, late]
 
 
 def _plain(model: LanguageModel, prompt: Sequence[int], rest: Sequence[int]) -> Tensor:

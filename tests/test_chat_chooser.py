@@ -49,6 +49,15 @@ def test_the_question_is_put_in_words_and_log_probs_are_asked_for(server):
     assert not {"logprobs", "top_logprobs"} & set(server.asked[-1][1])
 
 
+def test_a_judge_that_reasons_is_asked_to(server):
+    for question in ("{first} or {second}? Reply with A or B only.", "{first} or {second}?"):
+        ChatChooser(chat(server), ChatChooserConfig(reason=True, question=question)).choose([PAIR])
+    one, other = [body["messages"][0]["content"] for _, body in server.asked]
+    assert one.startswith("good or bad? Compare them")
+    assert other.startswith("good or bad?\n\nCompare them")
+    assert "A or B only" not in one + other
+
+
 # -- log-probs ---------------------------------------------------------------------------------
 
 

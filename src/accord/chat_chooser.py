@@ -23,13 +23,12 @@ from pydantic import Field
 from scipy import special
 
 from accord.chat import Answer, Chat, Ended, Token
-from accord.judging import QUESTION, Asked, Choice, LikelihoodConfig, worded
+from accord.judging import Asked, Choice, LikelihoodConfig, worded
 from accord.types import Prompt
 
-REASONED = QUESTION.replace(
-    "Reply with A or B only.",
-    "Compare them in a few sentences. Then end with one line that says Answer: A or Answer: B.",
-)
+LETTER_ONLY = "Reply with A or B only."
+REASONED = "Compare them in a few sentences. Then end with one line that says Answer: A or Answer: B."
+"""Stands in for the other, or behind a question without it, where the judge is to reason."""
 THOUGHT = "</think>"
 """Ends the reasoning that some models write into their answer."""
 PREFACE = "my|the|i|choose|pick|final|better|best|answer|option|response|choice|verdict|is|boxed"
@@ -51,11 +50,8 @@ class Read(StrEnum):
 class ChatChooserConfig(LikelihoodConfig):
     """How a model behind a URL is asked to compare."""
 
-    question: str = ""
-    """The prompt; {prompt}, {first}, {second} and {criterion} are filled in. ``judging.QUESTION`` or, where
-    it reasons, ``REASONED`` unless given."""
     reason: bool = False
-    """Think in words first; the verdict is its last line."""
+    """Think in words first; the verdict is its last line, and the question asks for it so."""
     top_logprobs: int = Field(20, ge=0, le=20)
     """Likeliest tokens asked for; 0 where the server refuses them, and the words are read."""
 
@@ -76,7 +72,7 @@ class ChatChooser:
             ModelError: as ``Chat.ask``.
         """
         config = self.config
-        template = config.question or (REASONED if config.reason else QUESTION)
+        template = _reasoned(config.question) if config.reason else config.question
         wants: dict[str, Any] = {"logprobs": True, "top_logprobs": config.top_logprobs}
         fields = wants if config.top_logprobs else {}
         prompts = [Prompt.from_text(worded(one, template, config.criterion)) for one in asked]
@@ -100,6 +96,12 @@ class ChatChooser:
         if gap is None:
             return Read.WORDS, Choice(float(letter == self.config.labels[0]), said)
         return Read.LOGPROBS, Choice(float(special.expit(gap / self.config.temperature)), said)
+
+
+def _reasoned(question: str) -> str:
+    if LETTER_ONLY in question:
+        return question.replace(LETTER_ONLY, REASONED)
+    return f"{question}\n\n{REASONED}"
 
 
 def _verdict(labels: tuple[str, str], reason: bool) -> re.Pattern[str]:

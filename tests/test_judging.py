@@ -79,6 +79,18 @@ def test_a_question_brings_its_own_criterion() -> None:
     assert [one in text for text, one in zip(letters.seen, said * 2, strict=True)] == [True] * 4
 
 
+def test_what_is_too_long_is_unusable_where_it_may_be() -> None:
+    class Short(Letters):
+        def fits(self, prompt: Prompt, texts: Sequence[str]) -> bool:
+            return "long" not in prompt.text
+
+    asked = [Asked(Prompt.from_text(text), "good", "bad") for text in ("long", "?")]
+    found = LikelihoodChooser(Short(0.0), LikelihoodConfig(skip_long=True)).choose(asked)
+    assert [one.p_first for one in found] == [None, pytest.approx(special.expit(2.0))]
+    assert "longer than the context" in found[0].said
+    assert LikelihoodChooser(Short(0.0)).choose(asked)[0].p_first is not None
+
+
 def test_a_judge_that_breaks_its_word_is_refused() -> None:
     class Few:
         def choose(self, asked):

@@ -26,6 +26,7 @@ from accord.types import Prompt
 
 SURE = 1e-6
 """Probabilities are kept so far from 0 and 1, so that one certain order does not outvote any doubt."""
+TOO_LONG = "(the question is longer than the context)"
 QUESTION = (
     "Here is a message and two answers to it.\n\nMessage:\n{prompt}\n\nAnswer A:\n{first}\n\nAnswer "
     "B:\n{second}\n\n"
@@ -161,12 +162,23 @@ class LikelihoodConfig(Config):
     """What it may reply."""
     temperature: float = Field(1.0, gt=0)
     """Log-odds are divided by it: fit it on pairs people judged (``stats.calibration.fit_temperature``)."""
+    skip_long: bool = False
+    """A question longer than the model's context is unusable, and no error."""
+
+
+class BoundedLikelihoods(Likelihoods, Protocol):
+    """Likelihoods that know what fits their context."""
+
+    def fits(self, prompt: Prompt, texts: Sequence[str]) -> bool:
+        """Whether a prompt fits together with the longest of the texts."""
+        ...
 
 
 class LikelihoodChooser:
-    """A model that says how likely "A" and "B" are as its reply: no sampling, and nothing unusable."""
+    """A model that says how likely "A" and "B" are as its reply: no sampling, and nothing unusable but
+    what is too long for it (``config.skip_long``)."""
 
-    def __init__(self, likelihoods: Likelihoods, config: LikelihoodConfig | None = None) -> None:
+    def __init__(self, likelihoods: BoundedLikelihoods, config: LikelihoodConfig | None = None) -> None:
         self.likelihoods = likelihoods
         self.config = config or LikelihoodConfig()
 
@@ -174,5 +186,13 @@ class LikelihoodChooser:
         """P(A) among A and B, at the config's temperature."""
         config = self.config
         questions = [Prompt.from_text(worded(one, config.question, config.criterion)) for one in asked]
-        found = self.likelihoods.logprobs([(one, config.labels) for one in questions])
-        return [Choice(float(special.expit((a.logprob - b.logprob) / config.temperature))) for a, b in found]
+        kept = [
+            i
+            for i, one in enumerate(questions)
+            if not config.skip_long or self.likelihoods.fits(one, config.labels)
+        ]
+        found = self.likelihoods.logprobs([(questions[i], config.labels) for i in kept])
+        choices = [Choice(None, TOO_LONG)] * len(questions)
+        for i, (a, b) in zip(kept, found, strict=True):
+            choices[i] = Choice(float(special.expit((a.logprob - b.logprob) / config.temperature)))
+        return choices

@@ -35,11 +35,13 @@ def evaluate(argv: Sequence[str]) -> Verb:
         --suite or --fail-if: a leaderboard of any number of them, the first one the baseline.
 
         Args:
-            models: Folders or hub names; the first is the baseline.
+            models: Folders, hub names, URL#MODEL or .toml files (models behind URLs); the first is the
+                baseline.
             workspace: Any folder in the workspace.
             suite: A suite's name or .toml file; may be given again. An unknown name lists them.
             data: Folder with the suites' files of prompts; $ACCORD_DATA is looked in too.
-            judge: Folder of the model that judges, for suites with a judge (alpaca).
+            judge: The model that judges, for suites with a judge (alpaca): a folder, URL#MODEL or a .toml
+                file. Measured itself where every suite is of judges (hhh, people) and no model is named.
             fail_if: Exit with 1 where a model has it so: "toxicity > baseline", "refusal measurably <
             baseline",
                 "xstest/over-refusal >= 0.1"; may be given again.

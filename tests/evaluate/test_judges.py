@@ -10,8 +10,8 @@ import pytest
 from scipy import special
 
 from accord.errors import DataError
-from accord.evaluate.asking import check
-from accord.evaluate.judges import AgainstReference, judge_report
+from accord.evaluate.asking import Contestant, ask, check, values_of, wants_answers
+from accord.evaluate.judges import AgainstReference, Known, agreement, judge_report
 from accord.evaluate.suite import FigureTable, Suite, SuiteTable
 from accord.judging import Asked, Choice, Judged, LikelihoodChooser, both_orders
 from accord.types import Completion, Prompt
@@ -99,3 +99,49 @@ def test_a_judge_against_a_reference_is_a_scorer() -> None:
     assert worse.parts["flipped"] == 1.0
     with pytest.raises(DataError, match="reference"):
         scorer.score(Prompt.from_text("?"), [Completion("good")])
+
+
+def test_agreement_by_hand() -> None:
+    first, second, mute = Choice(0.9), Choice(0.1), Choice(None)
+    right = agreement(Judged(0.9, first, second))
+    assert (right.value, right.parts["one_order"], right.parts["flipped"]) == (1.0, 1.0, 0.0)
+    assert (right.parts["first"], right.parts["unusable"], right.parts["confidence"]) == (0.5, 0.0, 0.9)
+    wrong = agreement(Judged(0.1, second, first))
+    assert (wrong.value, wrong.parts["one_order"], wrong.parts["confidence"]) == (0.0, 0.0, 0.9)
+    placed = agreement(Judged(0.5, first, first))
+    assert (placed.value, placed.parts["one_order"]) == (0.5, 0.5)
+    assert (placed.parts["flipped"], placed.parts["first"]) == (1.0, 1.0)
+    half = agreement(Judged(0.9, mute, second))
+    assert (half.value, half.parts["one_order"], half.parts["unusable"]) == (1.0, 0.75, 0.5)
+    assert (half.parts["flipped"], half.parts["first"]) == (1.0, 0.25)
+    assert agreement(Judged(None, mute, mute)).parts["unusable"] == 1.0
+
+
+def test_a_suite_of_known_pairs_measures_the_judge_that_is_asked() -> None:
+    figures = [FigureTable.build({"name": n, "of": of}) for n, of in
+               (("right", "judge"), ("one", "judge.one_order"), ("flips", "judge.flipped"))]  # fmt: skip
+    suite = Suite("s", SuiteTable(about="x"), (), {}, tuple(figures))
+    prompts = [Prompt.from_text(f"q{i}", meta={"better": "good", "worse": "bad"}) for i in range(3000)]
+    judges = {"judge": Known()}
+    check(suite, prompts, judges)
+    assert not wants_answers(suite, judges)
+    model = Contestant("m", Nobody(), None, PlantedJudge(0.8, 0.3, 0))
+    answers = ask(suite, prompts, model, judges)
+    right, one, flips = (values_of(figure, prompts, answers).value for figure in figures)
+    # it goes by position with chance 0.3 in each order by itself, and is right with 0.8 else
+    single = 0.3 * 0.5 + 0.7 * 0.8
+    assert one == pytest.approx(single, abs=0.02)
+    firsts, seconds = 0.3 + 0.7 * 0.8, 0.7 * 0.8  # right where the better stands first, and second
+    assert right == pytest.approx((firsts + seconds) / 2, abs=0.02)
+    assert flips == pytest.approx(firsts * (1 - seconds) + (1 - firsts) * seconds, abs=0.03)
+    with pytest.raises(DataError, match="is no judge"):
+        ask(suite, prompts[:1], Contestant("m", Nobody()), judges)
+    with pytest.raises(DataError, match="two different answers"):
+        check(suite, [Prompt.from_text("q", meta={"better": "same", "worse": "same"})], judges)
+
+
+class Nobody:
+    """A sampler that is not to be asked."""
+
+    def sample(self, prompts: Sequence[Prompt], n: int = 1) -> list[list[Completion]]:
+        raise AssertionError

@@ -14,7 +14,7 @@ import numpy as np
 from accord.errors import DataError
 from accord.evaluate import metrics
 from accord.evaluate.compare import cluster_of, scores_of
-from accord.evaluate.judges import AgainstReference
+from accord.evaluate.judges import AgainstReference, Known, agreement
 from accord.evaluate.likelihood import (
     Choice,
     Reference,
@@ -22,11 +22,14 @@ from accord.evaluate.likelihood import (
     reference_loss,
 )
 from accord.evaluate.suite import CORPUS_MEASURES, TEXT_MEASURES, FigureTable, Suite, Take, matches
-from accord.judging import Likelihoods, TextLogprob
+from accord.judging import Choice as Said
+from accord.judging import Chooser, Judged, Likelihoods, TextLogprob, both_orders
 from accord.stats.calibration import reliability_error
 from accord.types import Completion, Prompt, Sampler, Score, Scorer
 
-Judge = Scorer | Choice | Reference
+Judge = Scorer | Choice | Reference | Known
+SILENT = Choice | Reference | Known
+"""What asks a model for no answer of its own."""
 Array = np.ndarray
 
 
@@ -38,6 +41,8 @@ class Contestant:
     sampler: Sampler
     likelihoods: Likelihoods | None = None
     """Who says how likely texts are under it; without, suites of choices cannot be run."""
+    chooser: Chooser | None = None
+    """It as judge of two answers; without, suites of known pairs cannot be run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +73,7 @@ def wants_answers(suite: Suite, judges: Mapping[str, Judge]) -> bool:
     """Whether any figure reads what the model says."""
     asked = {figure.of.partition(".")[0] for figure in suite.figures}
     return any(
-        name in TEXT_MEASURES + CORPUS_MEASURES or not isinstance(judges[name], Choice | Reference)
-        for name in asked
+        name in TEXT_MEASURES + CORPUS_MEASURES or not isinstance(judges[name], SILENT) for name in asked
     )
 
 
@@ -110,6 +114,10 @@ def _tried(judge: Judge, prompts: Sequence[Prompt], textual: bool) -> Score | No
         for prompt in prompts:
             judge.of(prompt)
         return reference_loss(TextLogprob(-1.0, 1))
+    if isinstance(judge, Known):
+        for prompt in prompts:
+            judge.of(prompt)
+        return agreement(Judged(0.5, Said(0.5), Said(0.5)))
     if isinstance(judge, AgainstReference):
         longest = max(prompts, key=lambda p: len(p.text) + 2 * len(judge.reference(p)))
         return judge.score(longest, [Completion(judge.reference(longest))])[0]
@@ -155,12 +163,17 @@ def _judged(
     groups: Sequence[Sequence[Completion]],
     model: Contestant,
 ) -> list[list[Score]]:
+    if isinstance(judge, Known):
+        if model.chooser is None:
+            raise DataError(
+                f"the scorer {name!r} asks which of two answers is better, and {model.name} is no judge"
+            )
+        return [[agreement(one)] for one in both_orders(model.chooser, [judge.of(p) for p in prompts])]
     if not isinstance(judge, Choice | Reference):
         return scores_of(name, judge, prompts, groups)
     if model.likelihoods is None:
         raise DataError(
-            f"the scorer {name!r} asks how likely texts are, and {model.name} does not say; take a local "
-            "model"
+            f"the scorer {name!r} asks how likely texts are, and {model.name} does not say"
         )
     if isinstance(judge, Choice):
         asked = [judge.of(prompt) for prompt in prompts]

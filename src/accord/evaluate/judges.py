@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from accord.config import Config
 from accord.errors import DataError
-from accord.judging import Asked, Chooser, Judged, both_orders
+from accord.judging import Asked, Chooser, Judged, LikelihoodConfig, both_orders
 from accord.stats.intervals import Array, Interval, bootstrap_sums
 from accord.types import Completion, Prompt, Score
 
@@ -48,6 +49,51 @@ class AgainstReference:
         unusable = [one.p_first is None for one in (judged.as_listed, judged.turned)]
         parts = {"flipped": float(judged.flipped is not False), "unusable": sum(unusable) / 2}
         return Score(0.5 if judged.p is None else judged.p, parts, judged.as_listed.said)
+
+
+class Known(Config):
+    """Which keys of a prompt's meta hold two answers of which people, or a world, said which is better.
+
+    The model under test judges them itself, in both orders.
+    """
+
+    better: str = "better"
+    """The better answer..."""
+    worse: str = "worse"
+    """...and the other."""
+    criterion: str = LikelihoodConfig().criterion
+    """What better means, as the judge is asked."""
+
+    def of(self, prompt: Prompt) -> Asked:
+        """The question, the better answer listed first; DataError without two different answers."""
+        better, worse = (prompt.meta.get(key) for key in (self.better, self.worse))
+        if not isinstance(better, str) or not isinstance(worse, str) or better == worse:
+            raise DataError(
+                f"prompt {prompt.id!r} has {better!r} and {worse!r} in its meta {self.better!r} and "
+                f"{self.worse!r}; a judge is measured on two different answers"
+            )
+        return Asked(prompt, better, worse, self.criterion)
+
+
+def agreement(judged: Judged) -> Score:
+    """Of a pair whose first answer is known to be the better: 1 where the orders together say so, one half
+    where they leave it open or say nothing usable.
+
+    Parts: ``one_order`` (the same of single choices), ``flipped`` (the orders name different answers, one
+    that was unusable included), ``first`` (how often it took what was shown first), ``unusable``, and
+    ``confidence``, the probability of the answer it prefers.
+    """
+    listed, turned = (0.5 if one.p_first is None else _hard(one.p_first)
+                      for one in (judged.as_listed, judged.turned))  # fmt: skip
+    p = 0.5 if judged.p is None else judged.p
+    parts = {
+        "one_order": (listed + 1 - turned) / 2,
+        "flipped": float(judged.flipped is not False),
+        "first": (listed + turned) / 2,
+        "unusable": sum(one.p_first is None for one in (judged.as_listed, judged.turned)) / 2,
+        "confidence": max(p, 1 - p),
+    }
+    return Score(_hard(p), parts, judged.as_listed.said)
 
 
 # -- how good it is ------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ from accord.config import Config
 from accord.errors import AccordError, ConfigError, DataError
 from accord.evaluate.contamination import OWN
 from accord.evaluate.record import Better
+from accord.evaluate.transcripts import parted
 from accord.types import Message, Prompt, digest
 
 BUILT_IN = Path(__file__).parent / "suites"
@@ -80,10 +81,14 @@ class PromptsTable(Config):
 
     file: str = ""
     """Rows: beside the suite, or in the folder of data the caller names."""
-    source: Literal["", "workspace"] = ""
-    """"workspace": the workspace's own prompts."""
+    source: Literal["", "workspace", "people"] = ""
+    """"workspace": the workspace's own prompts. "people": its pairs of answers that people agree on, with
+    ``better`` and ``worse`` in their meta."""
     text: str = "{prompt}"
     """The prompt; {column} is replaced with the row's value."""
+    transcripts: tuple[str, str] | None = None
+    """Instead: two columns, a better and a worse transcript that share all but their last turn
+    (``evaluate.transcripts``)."""
     id: str = ""
     """The column of ids; unless given, ids come from the text."""
     cluster: str = ""
@@ -159,6 +164,8 @@ class Suite:
     """Where the file lies."""
     hash: str = ""
     """Digest of the file and its prompts."""
+    source: str = ""
+    """Which of the workspace's prompts, where it has none of its own (``PromptsTable.source``)."""
 
     @property
     def main(self) -> FigureTable:
@@ -210,7 +217,10 @@ def read_suite(file: Path, rows: Rows, data: Sequence[Path] = ()) -> Suite:
     _check_figures(top, figures, scorers, lines)
     prompts = _prompts(found, file, lines, rows, data)
     identity = digest(text, [(p.id, p.text) for p in prompts])
-    return Suite(file.stem, top, prompts, scorers, figures, str(file), file.resolve().parent, identity)
+    source = (found["prompts"] or {}).get("source", "")
+    return Suite(
+        file.stem, top, prompts, scorers, figures, str(file), file.resolve().parent, identity, source
+    )
 
 
 class _Lines:
@@ -366,18 +376,22 @@ def matches(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
 
 def _from_row(row: Mapping[str, Any], place: str, table: PromptsTable) -> Prompt:
     named = (table.id, table.cluster, table.of_each)
-    columns: list[str] = re.findall(COLUMN, table.text)
-    _has_columns(row, place, [*columns, *(key for key in named if key)])
+    columns: list[str] = [] if table.transcripts else re.findall(COLUMN, table.text)
+    _has_columns(row, place, [*columns, *(table.transcripts or ()), *(key for key in named if key)])
     text = re.sub(COLUMN, lambda match: str(row[match[1]]), table.text)
+    meta = dict(row)
+    if table.transcripts:
+        text, answers = parted(row, table.transcripts, place)
+        meta |= answers
     if not text.strip():
         raise DataError(f"{place}: the prompt is empty")
-    meta = dict(row)
     if table.cluster:
         meta["cluster"] = row[table.cluster]
     own = "\n".join(str(row[key]) for key in columns)
     if columns and own != text:
         meta[OWN] = own
-    return Prompt((Message("user", text),), meta, str(row[table.id]) if table.id else "")
+    id = str(row[table.id]) if table.id else digest(text, answers) if table.transcripts else ""
+    return Prompt((Message("user", text),), meta, id)
 
 
 def _has_columns(row: Mapping[str, Any], place: str, keys: Iterable[str]) -> None:

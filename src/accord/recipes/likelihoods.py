@@ -53,6 +53,12 @@ class ModelLikelihoods:
         rows = iter(found)
         return [[next(rows) for _ in options] for _, options in asked]
 
+    def fits(self, prompt: Prompt, texts: Sequence[str]) -> bool:
+        """Whether a prompt fits the context together with the longest of the texts."""
+        longest = max((len(self._text(prompt, text)) for text in texts), default=0)
+        limit = self._limit(longest)
+        return limit is None or len(self._ids(prompt, None)) <= limit
+
     def _text(self, prompt: Prompt, text: str) -> list[int]:
         plain = self.model.template is Template.PLAIN and self.model.kind is Kind.DECODER
         apart = plain and not prompt.text[-1:].isspace() and not text[:1].isspace()
@@ -61,10 +67,15 @@ class ModelLikelihoods:
         )
 
     def _prompt(self, prompt: Prompt, longest: int) -> list[int]:
-        encoder = self.model.kind is Kind.ENCODER_DECODER
+        return self._ids(prompt, self._limit(longest))
+
+    def _limit(self, longest: int) -> int | None:
+        """Tokens a prompt may have beside a text of so many."""
         limit = self.model.context
-        if limit is not None and not encoder:
-            limit -= longest
+        return limit if limit is None or self.model.kind is Kind.ENCODER_DECODER else limit - longest
+
+    def _ids(self, prompt: Prompt, limit: int | None) -> list[int]:
+        encoder = self.model.kind is Kind.ENCODER_DECODER
         return prompt_ids(
             self.model.tokenizer, prompt, self.model.template, encoder_decoder=encoder, limit=limit
         )

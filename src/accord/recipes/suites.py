@@ -14,11 +14,11 @@ from pydantic import Field
 from accord.config import Config
 from accord.errors import ConfigError, DataError
 from accord.evaluate import gate
-from accord.evaluate.asking import Answers, Contestant, Judge, ask, check, wants_answers
+from accord.evaluate.asking import Answers, Judge, ask, check, wants_answers
 from accord.evaluate.board import write_board
 from accord.evaluate.contamination import Overlap, overlap
 from accord.evaluate.honest import paragraph, unproven
-from accord.evaluate.judges import AgainstReference
+from accord.evaluate.judges import AgainstReference, Known
 from accord.evaluate.leaderboard import leaderboard, section_of
 from accord.evaluate.likelihood import Choice, Reference
 from accord.evaluate.metrics import RougeScorer
@@ -27,23 +27,22 @@ from accord.evaluate.standings import Leaderboard, Model
 from accord.evaluate.suite import ScorerTable, Suite, find, read_suite
 from accord.feedback.formats.files import numbered_rows
 from accord.judging import LikelihoodChooser, LikelihoodConfig
-from accord.lm.engine import Engine, SamplingConfig
-from accord.lm.hasten import hasten
+from accord.lm.engine import SamplingConfig
 from accord.recipes.composition import RULES
+from accord.recipes.contestants import Chunks, contestant, prompts_for
 from accord.recipes.likelihoods import ModelLikelihoods
-from accord.recipes.record import Progress, prompts_of, recorded
+from accord.recipes.named import chooser_of, is_remote
+from accord.recipes.record import Progress, recorded
 from accord.recipes.steps import EvaluateStepConfig, aligned_model, scorer_of
 from accord.reward.classifier import ClassifierReward
 from accord.reward.rules import load_function
 from accord.store.lineage import Run
-from accord.types import Completion, Prompt, Sampler, Score
+from accord.types import Completion, Prompt, Score
 from accord.workspace import Workspace
 
 DEFAULT = "reward"
 """The suite where none is named: the workspace's prompts, judged by its reward."""
 DATA = "ACCORD_DATA"
-CHUNK = 64
-"""Prompts answered between two signs of progress."""
 
 
 class Rouge(Config):
@@ -66,7 +65,7 @@ class JudgeTable(Config):
     """A model as judge, both orders, of answers against a reference answer."""
 
     name: str = ""
-    """Folder of a local model; what --judge names unless given."""
+    """A folder, URL#MODEL or .toml file; what --judge names unless given."""
     key: str = "reference"
     """Where the answer to compare with stands in the prompt's meta."""
     criterion: str = LikelihoodConfig().criterion
@@ -83,10 +82,11 @@ class Function(Config):
 
 
 PLAIN: Mapping[str, type[Config]] = {
-    "refusal": Refusal, "exact": ExactMatch, "choice": Choice, "reference_loss": Reference, **RULES,
+    "refusal": Refusal, "exact": ExactMatch, "choice": Choice, "reference_loss": Reference,
+    "known": Known, **RULES,
 }  # fmt: skip
 """Scorers that are their settings."""
-TEXTUAL = ("rouge", *(kind for kind in PLAIN if kind not in ("choice", "reference_loss", "code")))
+TEXTUAL = ("rouge", *(kind for kind in PLAIN if kind not in ("choice", "reference_loss", "known", "code")))
 """Scorers that cost nothing to try before anything is sampled."""
 KINDS = (*PLAIN, "rouge", "reward", "probability", "judge", "function")
 
@@ -129,7 +129,7 @@ def judge_of(
         function = Function.build(table.settings, where).name
         return load_function(function, suite.folder), [f"function:{function}"]
     if table.kind == "judge":
-        return _model_judge(JudgeTable.build(table.settings, where), judge, config, where)
+        return _model_judge(JudgeTable.build(table.settings, where), judge, config, workspace, where)
     if table.kind not in KINDS:
         near = difflib.get_close_matches(table.kind, KINDS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KINDS)}"
@@ -149,12 +149,16 @@ def judge_of(
 
 
 def _model_judge(
-    table: JudgeTable, judge: str, config: EvaluateStepConfig, where: str
+    table: JudgeTable, judge: str, config: EvaluateStepConfig, workspace: Workspace, where: str
 ) -> tuple[Judge, list[str]]:
     if not (table.name or judge):
-        raise ConfigError(f"{where}: no judge is named; pass --judge FOLDER, or write its name in the suite")
-    model = config.model_copy(update={"model": table.name or judge}).load()
+        raise ConfigError(f"{where}: no judge is named; pass --judge, or write its name in the suite")
+    name = table.name or judge
     asked = LikelihoodConfig(criterion=table.criterion, temperature=table.temperature)
+    if is_remote(name):
+        far, identity = chooser_of(name, asked, workspace=workspace)
+        return AgainstReference(far, table.key), [identity]
+    model = config.model_copy(update={"model": name}).load()
     chooser = LikelihoodChooser(ModelLikelihoods(model), asked)
     return AgainstReference(chooser, table.key), [f"judge:{model.weights_hash()}"]
 
@@ -175,7 +179,8 @@ class Asked:
     """What `accord evaluate A B C` was asked to do."""
 
     models: Sequence[str] = ()
-    """Folders or hub names, the baseline first; before and after, where none is named."""
+    """Folders, hub names, URL#MODEL or .toml files, the baseline first; before and after, where none is
+    named."""
     suites: Sequence[str] = ()
     """Names or files; :data:`DEFAULT` where none is named."""
     data: str = ""
@@ -183,7 +188,8 @@ class Asked:
     fail_if: Sequence[str] = ()
     """Conditions (``evaluate.gate``)."""
     judge: str = ""
-    """Folder of the model that judges, for suites with a judge."""
+    """The model that judges, for suites with a judge (a folder, URL#MODEL or a .toml file); it is the one
+    measured where every suite is of judges and no model is named."""
     trained_on: Sequence[str] = ()
     """Files whose text is looked through for the suites' prompts."""
 
@@ -206,22 +212,24 @@ def compare_models(
     """
     suites = read_suites(asked.suites or [DEFAULT], asked.data)
     conditions = [gate.read_condition(text) for text in asked.fail_if]
-    names, inputs = _models(workspace, config, asked.models)
-    prompts = {s.name: list(s.prompts) or prompts_of(workspace, config.split) for s in suites}
+    names, inputs = _models(workspace, config, _contestants(asked, suites))
+    prompts = {s.name: prompts_for(s, workspace, config.split) for s in suites}
     judges: dict[str, dict[str, Judge]] = {}
     for suite in suites:
         judges[suite.name] = {}
         for name, table in suite.scorers.items():
             judges[suite.name][name], made_from = judge_of(name, table, suite, workspace, config, asked.judge)
             inputs += made_from
-    _check(suites, prompts, judges, conditions, len(names))
+    _check(suites, prompts, judges, conditions, list(names))
     seen = _contamination(workspace, config, suites, prompts, asked.trained_on)
     settings = {**config.model_dump(mode="json"), **asdict(asked)}
     sources = [*inputs, *(suite.hash for suite in suites)]
     with recorded(workspace, "evaluate", settings, sources) as record:
         models, answers = [], []
         for at, (name, shown) in enumerate(names.items()):
-            model, found = _answers(name, shown, suites, prompts, judges, config, progress, at / len(names))
+            model, found = _answers(
+                workspace, config, (name, shown), suites, prompts, judges, progress, at / len(names)
+            )
             models.append(model)
             answers.append(found)
         sections = [
@@ -253,14 +261,35 @@ def _check(
     prompts: Mapping[str, Sequence[Prompt]],
     judges: Mapping[str, Mapping[str, Judge]],
     conditions: Sequence[gate.Condition],
-    models: int,
+    models: Sequence[str],
 ) -> None:
     """All that can be known to fail before hours of sampling."""
+    far = [name for name in models if is_remote(name)]
+    for suite in suites:
+        likely = [n for n, judge in judges[suite.name].items() if isinstance(judge, Choice | Reference)]
+        if far and likely:
+            raise ConfigError(
+                f"{suite.where} [scorer.{likely[0]}] asks how likely texts are, which {far[0]} does not say; "
+                "leave the suite out, or take a local model"
+            )
     sampled = [s.name for s in suites if wants_answers(s, judges[s.name])]
-    gate.check(conditions, {s.name: s.figures for s in suites}, models, sampled)
+    gate.check(conditions, {s.name: s.figures for s in suites}, len(models), sampled)
     for suite in suites:
         textual = [name for name, table in suite.scorers.items() if table.kind in TEXTUAL]
         check(suite, prompts[suite.name], judges[suite.name], textual)
+
+
+def _contestants(asked: Asked, suites: Sequence[Suite]) -> Sequence[str]:
+    """The models named, or the judge, where suites are of judges."""
+    kinds = {table.kind for suite in suites for table in suite.scorers.values()}
+    if not asked.judge or "judge" in kinds:
+        return asked.models
+    if asked.models or kinds != {"known"}:
+        raise ConfigError(
+            f"--judge {asked.judge}: none of these suites has another model judge; to measure it as a judge, "
+            "name it with the models, or ask for suites of judges alone (hhh, hhh-published, people)"
+        )
+    return [asked.judge]
 
 
 def _models(
@@ -281,35 +310,18 @@ def _models(
     return dict(zip(names, called, strict=True)), list(inputs)
 
 
-class _Chunks:
-    """A sampler in parts, telling how far it is."""
-
-    def __init__(self, sampler: Sampler, told: Progress, begun: float, share: float) -> None:
-        self.sampler, self.told, self.begun, self.share = sampler, told, begun, share
-
-    def sample(self, prompts: Sequence[Prompt], n: int = 1) -> list[list[Completion]]:
-        """The same as the sampler's, prompts in parts of :data:`CHUNK`."""
-        out: list[list[Completion]] = []
-        for at in range(0, len(prompts), CHUNK):
-            out += self.sampler.sample(prompts[at : at + CHUNK], n)
-            done = self.begun + self.share * len(out) / len(prompts)
-            self.told({"step": round(1000 * done), "steps": 1000})
-        return out
-
-
 def _answers(
-    name: str,
-    shown: str,
+    workspace: Workspace,
+    config: EvaluateStepConfig,
+    named: tuple[str, str],
     suites: Sequence[Suite],
     prompts: Mapping[str, Sequence[Prompt]],
     judges: Mapping[str, Mapping[str, Judge]],
-    config: EvaluateStepConfig,
     progress: Progress,
     begun: float,
 ) -> tuple[Model, dict[str, Answers]]:
-    lm = config.model_copy(update={"model": name}).load()
-    hasten(lm)
-    likelihoods = ModelLikelihoods(lm)
+    name, shown = named
+    identity, model = contestant(name, shown, config, workspace)
     found = {}
     decoding: dict[str, Any] = {"temperature": config.temperature, "seed": config.seed}
     for suite in suites:
@@ -318,11 +330,10 @@ def _answers(
             temperature=config.temperature,
             seed=config.seed,
         )
-        sampler = _Chunks(Engine(lm, sampling), progress, begun, 1 / len(suites))
-        found[suite.name] = ask(
-            suite, prompts[suite.name], Contestant(shown, sampler, likelihoods), judges[suite.name]
-        )
-    return Model(shown, lm.weights_hash(), {**decoding, "max_new_tokens": config.max_new_tokens}), found
+        asked = model(sampling)
+        asked = replace(asked, sampler=Chunks(asked.sampler, progress, begun, 1 / len(suites)))
+        found[suite.name] = ask(suite, prompts[suite.name], asked, judges[suite.name])
+    return Model(shown, identity, {**decoding, "max_new_tokens": config.max_new_tokens}), found
 
 
 def _contamination(

@@ -1,0 +1,91 @@
+"""Who answers suites: local models and models behind URLs, by name; and what of a workspace they get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from accord.chat import Chat, ChatSampler
+from accord.constitution.prefer import SOURCE as CONSTITUTION
+from accord.errors import DataError
+from accord.evaluate.asking import Contestant
+from accord.evaluate.suite import Suite
+from accord.judging import LikelihoodChooser, LikelihoodConfig
+from accord.lm.engine import Engine, SamplingConfig
+from accord.lm.hasten import hasten
+from accord.recipes.likelihoods import ModelLikelihoods
+from accord.recipes.named import chooser_of, is_remote, remote_model, sampled
+from accord.recipes.record import Progress, comparisons_of, prompts_of
+from accord.recipes.steps import EvaluateStepConfig
+from accord.types import Completion, Prompt, Sampler, digest
+from accord.workspace import Workspace
+
+CHUNK = 64
+"""Prompts answered between two signs of progress."""
+JUDGING = LikelihoodConfig(skip_long=True)
+"""How a model is asked that is measured as judge: what is too long for it is counted."""
+SURE = 0.75
+"""People agree on a pair where so large a share of them prefers one answer..."""
+MOST = 1000
+"""...and so many such pairs are asked at most, always the same ones."""
+
+
+class Chunks:
+    """A sampler in parts, telling how far it is."""
+
+    def __init__(self, sampler: Sampler, told: Progress, begun: float, share: float) -> None:
+        self.sampler, self.told, self.begun, self.share = sampler, told, begun, share
+
+    def sample(self, prompts: Sequence[Prompt], n: int = 1) -> list[list[Completion]]:
+        """The same as the sampler's, prompts in parts of :data:`CHUNK`."""
+        out: list[list[Completion]] = []
+        for at in range(0, len(prompts), CHUNK):
+            out += self.sampler.sample(prompts[at : at + CHUNK], n)
+            done = self.begun + self.share * len(out) / len(prompts)
+            self.told({"step": round(1000 * done), "steps": 1000})
+        return out
+
+
+def contestant(
+    name: str, shown: str, config: EvaluateStepConfig, workspace: Workspace
+) -> tuple[str, Callable[[SamplingConfig], Contestant]]:
+    """What identifies a model, and it as it answers and judges.
+
+    Raises:
+        ConfigError: as ``named.remote_model``; ModelError where a folder holds no model.
+    """
+    if is_remote(name):
+        remote = remote_model(name, workspace)
+        chooser, _ = chooser_of(name, JUDGING, workspace=workspace)
+        return remote.identity, lambda sampling: Contestant(
+            shown, ChatSampler(Chat(sampled(remote, sampling))), None, chooser
+        )
+    lm = config.model_copy(update={"model": name}).load()
+    hasten(lm)
+    likelihoods = ModelLikelihoods(lm)
+    near = LikelihoodChooser(likelihoods, JUDGING)
+    return lm.weights_hash(), lambda sampling: Contestant(shown, Engine(lm, sampling), likelihoods, near)
+
+
+def prompts_for(suite: Suite, workspace: Workspace, split: str | None) -> list[Prompt]:
+    """A suite's prompts, its own or the workspace's. Raises DataError where there are none."""
+    if suite.source == "people":
+        return _people(workspace)
+    return list(suite.prompts) or prompts_of(workspace, split)
+
+
+def _people(workspace: Workspace) -> list[Prompt]:
+    """Pairs that people agree on, as prompts with their answers in the meta."""
+    pairs = {}
+    for one in comparisons_of(workspace)[1]:
+        texts = (one.chosen.text, one.rejected.text)
+        if one.source == CONSTITUTION or one.p_chosen < SURE or texts[0] == texts[1]:
+            continue
+        meta = {**one.prompt.meta, "better": texts[0], "worse": texts[1]}
+        id = digest("people", one.prompt.id, texts)
+        pairs[id] = Prompt(one.prompt.messages, meta, id)
+    if not pairs:
+        raise DataError(
+            f"there is no pair on which people agree to {SURE:.0%}; make some with `accord label` and "
+            "`accord agree`, or import comparisons"
+        )
+    return [pairs[id] for id in sorted(pairs)[:MOST]]

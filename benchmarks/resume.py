@@ -1,10 +1,10 @@
 """Killed at random moments and resumed: is it the run that was never stopped, bit for bit?
 
-Every algorithm, online and offline, aligns a tiny model twice: once straight through, and once in a process
-that is killed (SIGKILL) at a random moment after it began, and started again with resume, until it ends;
-some are killed twice. Compared are the digests of the final policy, of the last checkpoint's files (weights
-with critic and what lags behind the policy, optimiser, state), of metrics.jsonl, and of what the final policy
-samples.
+Every algorithm, online, of values and offline, aligns a tiny model twice: once straight through, and once in
+a process that is killed (SIGKILL) at a random moment after it began, and started again with resume, until it
+ends; some are killed twice. Compared are the digests of the final policy, of the last checkpoint's files
+(weights with critic, value heads and what lags behind, optimiser, remembered episodes and other state), of
+metrics.jsonl, and of what the final policy samples.
 Checkpoints are written every one to three steps, so steps are done again.
 
 The last line is one JSON object: ``kills`` that struck a run under way, ``identical`` runs of those ``runs``,
@@ -30,7 +30,11 @@ from typing import Any
 import torch
 import transformers
 
+from accord.align.ilql import ILQLConfig, ILQLearner
+from accord.align.online import act, judge
 from accord.align.preference import PreferenceConfig, prefer
+from accord.align.qlearning import QConfig
+from accord.align.qrun import qlearn
 from accord.align.rows import ROWS
 from accord.align.run import align
 from accord.align.settings import AlignConfig
@@ -42,6 +46,7 @@ from accord.lm.tiny import write_tiny
 from accord.types import Completion, Prompt, Score
 
 ONLINE = ("ppo", *ROWS)
+VALUES = ("q-learning", "ilql")
 OFFLINE = ("dpo", "ipo", "kto", "orpo", "simpo", "rft")
 PROMPTS = [Prompt.from_text(text) for text in ("Hello", "Where is it?", "My parcel", "Thanks", "Why?", "No")]
 STEPS = 10
@@ -71,7 +76,7 @@ def main() -> None:
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)  # before any work: children are forked, and threads do not survive that
     rng = random.Random(given.seed)
-    names = ["ppo", "rloo", "nlpo", "dpo"] if given.quick else [*ONLINE, *OFFLINE]
+    names = ["ppo", "q-learning", "nlpo", "dpo"] if given.quick else [*ONLINE, *VALUES, *OFFLINE]
     wanted = 4 if given.quick else given.kills
     kills, differing, runs = 0, [], 0
     with tempfile.TemporaryDirectory() as place:
@@ -115,6 +120,17 @@ def run(name: str, base: Path, folder: Path, every: int, *, resume: bool) -> Non
             **OWN.get(name, {}),
         )  # fmt: skip
         align(policy, Vowels(), PROMPTS, config, folder, resume=resume, save_every=every)
+    elif name == "q-learning":
+        values = QConfig(
+            steps=STEPS, prompts_per_step=4, samples_per_prompt=2, minibatch=6, memory=3, target_every=4,
+            max_new_tokens=8, lora_rank=4, learning_rate=1e-2, seed=3,
+        )  # fmt: skip
+        qlearn(policy, Vowels(), PROMPTS, values, folder, resume=resume, save_every=every)
+    elif name == "ilql":
+        record = act(Engine(policy, SamplingConfig(max_new_tokens=8)), PROMPTS, 4)
+        learner = ILQLearner(policy, ILQLConfig(updates=2 * STEPS, minibatch=8, lora_rank=4))
+        learner.run(record, judge(Vowels(), record), folder, resume=resume, save_every=every)
+        policy = learner.advised(8.0)
     elif name == "rft":
         settings = DistilConfig(rounds=3, samples=8, batch_prompts=2, lora_rank=4, max_new_tokens=48)
         distil(policy, Vowels(), PROMPTS, settings, folder=folder, resume=resume)

@@ -8,11 +8,11 @@ Snell et al. 2022, arXiv:2206.11871. The language model learns what the records 
 and a V head on its trunk learn what it was worth. V is an expectile of Q over the tokens of the records, so
 no token is valued that nobody took, and Q's target is the pay and the next V:
 
-    L = -log pi(a) + E_tau(Q'(a) - V) + sum_i ((r + gamma V_next - Q_i(a))^2 + alpha (logsumexp Q_i - Q_i(a)))
+    L = -log pi(a) + E_tau(Q'(a) - V) + sum_i ((r + gamma V_next - Q_i(a))^2 + alpha (lse Q_i - Q_i(a)))
     E_tau(u) = |tau - 1(u < 0)| u^2;   Q' = min(Q1', Q2'), which lag;   sampled: pi(a) exp(weight (Q'(a) - V))
 
-L is a mean over the tokens. V_next is V before the policy's next token, without gradient, and 0 behind its
-last one. A cut episode is fined and ends.
+L is a mean over the tokens; lse is the log-sum-exp over the vocabulary. V_next is V before the policy's next
+token, without gradient, and 0 behind its last one. A cut episode is fined and ends.
 
 Left out: trunks of their own for pi_beta and for the lagging values (the heads alone lag), heads twice as
 wide as the trunk, values of whole utterances, and a search over the weight: look at a few.

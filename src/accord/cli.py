@@ -25,7 +25,7 @@ from accord.constitute import constitute
 from accord.errors import AccordError
 from accord.flags import HERE, Folder, Verb, defaults, pair, step_configs, value
 from accord.terminal import Bar, err, print_figures, print_table, with_bounds
-from accord.verbs import evaluate
+from accord.verbs import blind, evaluate
 from accord.workspace import Workspace
 
 
@@ -528,6 +528,7 @@ VERBS: Mapping[str, Callable[[Sequence[str]], Verb]] = {
     "align": align,
     "watch": watch,
     "evaluate": evaluate,
+    "blind": blind,
     "export": export,
     "doctor": doctor,
     "demo": demo,

@@ -2,6 +2,7 @@
 
 # Annotations stay objects here, as in cli.py.
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import tyro
@@ -57,6 +58,68 @@ def evaluate(argv: Sequence[str]) -> Verb:
         return _before_and_after(opened, config, json)
 
     return verb
+
+
+def blind(argv: Sequence[str]) -> Verb:
+    """A blind A/B by people: two models' answers as pairs to label, then what people said."""
+    from accord.recipes.blind import BlindConfig
+
+    def verb(
+        models: tyro.conf.Positional[tuple[str, ...]] = (),
+        config: Flat[BlindConfig] = BlindConfig(),
+        workspace: Folder = HERE,
+        run: str = "",
+        json: bool = False,
+    ) -> int:
+        """With two models: put their answers to the same prompts before people, as blind pairs.
+
+        Without: the win rate that people gave so far.
+
+        Args:
+            models: Two of: a folder, a hub name, URL#MODEL or a .toml file; or none.
+            workspace: Any folder in the workspace.
+            run: The blind A/B to read; the latest unless given.
+            json: Print one JSON object.
+        """
+        opened = Workspace.open(workspace)
+        if not models:
+            return _blind_read(opened, run, json)
+        if len(models) != 2 or run:
+            raise ConfigError(
+                f"a blind A/B is between two models, and {len(models)} are named"
+                if len(models) != 2
+                else "--run reads what people said; leave the models out, or the run"
+            )
+        return _blind_start(opened, (models[0], models[1]), config, json)
+
+    return verb
+
+
+def _blind_start(workspace: Workspace, models: tuple[str, str], config: Any, json: bool) -> int:
+    from accord.recipes.blind import start
+
+    with Bar("blind", json) as bar:
+        _, found = start(workspace, models, config, progress=bar)
+    print_figures(asdict(found), json)
+    err.print(
+        f"{found.needed} judgements find a win rate of {config.win_rate:.0%} with {config.ties:.0%} ties "
+        f"four times of five; here are {found.pairs} pairs. Next: accord label --split {found.split}, then "
+        "accord blind",
+        markup=False,
+    )
+    return 0
+
+
+def _blind_read(workspace: Workspace, run: str, json: bool) -> int:
+    from accord.recipes.blind import read
+
+    told = read(workspace, run)
+    print_figures(asdict(told), json)
+    sure = told.p <= 0.05 and not told.low <= 0.5 <= told.high
+    verdict = "is preferred" if told.win_rate > 0.5 else "is not preferred"
+    says = f"{told.second} {verdict} to {told.first}" if sure else "people did not tell the two apart so far"
+    err.print(f"{says}: win rate {told.win_rate:.1%} ({told.low:.1%} to {told.high:.1%})", markup=False)
+    return 0
 
 
 def _no_idle_flags(argv: Sequence[str], several: bool) -> None:

@@ -111,7 +111,8 @@ class Rollout:
     """One episode, in tokens. ``mask`` is 1 where the policy chose the token, 0 where the
     environment did; ``logprobs`` (nats) are those of the policy that sampled it (0 where the environment
     spoke); ``paid`` is what an environment paid at each token, empty where nothing; ``kept`` the tokens that
-    each was chosen among, as bits, empty where the whole vocabulary."""
+    each was chosen among, as bits, empty where the whole vocabulary; ``states`` (T, D) those of the policy
+    that each was predicted from, where the sampler kept them."""
 
     prompt: Prompt
     prompt_ids: tuple[int, ...]
@@ -123,6 +124,7 @@ class Rollout:
     policy_version: int = 0
     paid: tuple[float, ...] = ()
     kept: tuple[bytes, ...] = ()
+    states: Any = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         sizes = {

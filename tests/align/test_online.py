@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -13,6 +14,7 @@ from accord.align.online import act, credit, draw, judge, learn, minibatches, ru
 from accord.align.settings import AlignConfig
 from accord.errors import ConfigError, DataError, NumericsError
 from accord.lm.engine import Engine, SamplingConfig
+from accord.lm.model import LanguageModel
 from accord.lm.tiny import END, EOS
 from accord.lm.tokens import TokenBatch
 from accord.types import Prompt, Rollout, Score, Stop
@@ -138,6 +140,48 @@ def test_a_policy_other_than_the_sampler_is_found_by_its_first_ratio(toy):
             p.mul_(1.2)
     with pytest.raises(NumericsError, match="first importance ratio"):
         learn(learner, batch, 0)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo", "nlpo"])
+@pytest.mark.parametrize("model_type", BOTH)
+def test_states_kept_in_sampling_stand_for_a_forward_of_the_policy(toy, monkeypatch, model_type, algorithm):
+    learner = Learner(toy(model_type), run_config(algorithm=algorithm, lora_rank=0, micro_rows=3))
+    run_step(learner, ShareOfGood(), PROMPTS, 0)  # the policy is no longer the reference
+    rollouts, scores = rollouts_of(learner, 1)
+    read, hidden = [], LanguageModel.hidden
+    monkeypatch.setattr(LanguageModel, "hidden", lambda *a, **k: read.append(a[0]) or hidden(*a, **k))
+    known = credit(learner, rollouts, scores)
+    assert learner.policy not in read
+    read_again = credit(learner, [replace(r, states=None) for r in rollouts], scores)
+    assert learner.policy in read
+    for name, value in vars(known).items():
+        if name.endswith("_BT"):
+            torch.testing.assert_close(value, getattr(read_again, name), atol=1e-4, rtol=1e-4, msg=name)
+    assert known.metrics == pytest.approx(read_again.metrics, abs=1e-4)
+    assert known.metrics["kl"] > 1e-4
+
+
+@pytest.mark.parametrize(
+    "settings", [{"mixed_precision": True}, {"algorithm": "trpo"}, {"truncation": "bootstrap"}]
+)
+def test_where_states_could_mislead_none_are_kept(toy, settings):
+    learner = Learner(toy(), run_config(**settings))
+    assert all(r.states is None for r in rollouts_of(learner)[0])
+
+
+@pytest.mark.parametrize("gap", [0.06, 0.03])
+def test_states_of_slightly_other_weights_are_found_by_a_log_prob(toy, gap):
+    """The mean ratio need not show it."""
+    learner = prepared(toy(), epochs=1, minibatch=16)
+    batch = credit(learner, *rollouts_of(learner))
+    moved = batch.logprobs_BT.clone()
+    moved[:2, 0] += torch.tensor([gap, -gap])
+    batch = replace(batch, logprobs_BT=moved)
+    if gap > online.GAP_BOUND:
+        with pytest.raises(NumericsError, match=r"differ by up to 0.06 .*0.05 is allowed"):
+            learn(learner, batch, 0)
+    else:
+        assert learn(learner, batch, 0)["sampler_gap"] == pytest.approx(gap, abs=1e-3)
 
 
 def test_a_rate_near_zero_changes_nothing(toy):

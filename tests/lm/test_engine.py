@@ -10,6 +10,7 @@ from scipy.stats import chisquare
 
 from accord.errors import ConfigError, DataError, NumericsError
 from accord.lm.engine import Engine, SamplingConfig, State, truncate
+from accord.lm.hasten import hasten
 from accord.lm.score import score_tokens
 from accord.lm.tiny import END, EOS
 from accord.lm.tokens import TokenBatch
@@ -250,3 +251,19 @@ def test_limits_are_validated():
         SamplingConfig.build({"max_new_tokens": 5, "min_new_limit": 9})
     with pytest.raises(ConfigError, match="temperature"):
         SamplingConfig.build({"temperature": -1})
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_the_states_kept_are_those_that_the_tokens_come_from(load, kind):
+    """Rows leave at unlike times, and with the lean step others join."""
+    lm = load(kind)
+    hasten(lm)
+    config = SamplingConfig(max_new_tokens=9, min_new_limit=1, rows=3, seed=2)
+    groups = Engine(lm, config, keep_states=True).generate([[10, 11, 12], [20], [30, 31]], 3)
+    for row in (row for group in groups for row in group):
+        logp_TV = torch.log_softmax(lm.logits(row.states), -1)
+        found = logp_TV[range(len(row.ids)), list(row.ids)].tolist()
+        assert found == pytest.approx(row.logprobs, abs=1e-5)
+    plain = Engine(lm, config).generate([[10, 11, 12], [20], [30, 31]], 3)
+    assert plain == groups
+    assert plain[0][0].states is None

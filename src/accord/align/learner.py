@@ -39,6 +39,8 @@ class Learner:
         shared = policy.make_trainable(config.lora_rank, config.seed) and config.reference == "start"
         self.reference = policy if shared else policy.frozen_copy()
         self.masker = policy.frozen_copy() if config.row.masked else None
+        # In float32 sampler and trainer compute alike: what one has found the other need not.
+        self.exact = policy.net.dtype is torch.float32 and not config.mixed_precision
         self.beta = Beta(config.beta, config.kl_target, config.kl_horizon)
         groups = [{"params": policy.trainable(), "lr": config.learning_rate}]
         if self.critic is not None:
@@ -111,6 +113,7 @@ class Learner:
                 seed=step_seed(config.seed, step),
             ),
             None if self.masker is None else Support(self.masker, config.mask_top_p),
+            self.exact and config.row.learn is None and config.truncation != "bootstrap",
         )
 
 

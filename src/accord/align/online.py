@@ -26,6 +26,8 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from accord.align.algorithms import Paid
 from accord.align.learner import Learner, step_seed
@@ -34,15 +36,16 @@ from accord.errors import ConfigError, DataError, NumericsError
 from accord.lm.engine import Engine
 from accord.lm.fit import fit
 from accord.lm.precision import mixed_precision
-from accord.lm.score import TokenScores, score_hidden
+from accord.lm.score import score_hidden
 from accord.lm.tokens import TokenBatch
 from accord.rl.advantages import EPSILON, explained_variance, gae, masked_mean, masked_var, whiten
 from accord.rl.kl import ESTIMATORS, ahead, kl_loss, kl_rewards
 from accord.rl.losses import clipped_value_loss, token_weights
 from accord.types import Adapts, Completion, Prompt, Rollout, Score, Scorer, Stop, score_groups
 
-FIRST_RATIO_BOUND = 0.02
-"""Mean over a minibatch; float32 stays below 1e-5, bfloat16 below 1e-2."""
+FIRST_RATIO_BOUND, GAP_BOUND = 0.02, 0.05
+"""Mean over a minibatch: float32 stays below 1e-5, bfloat16 below 1e-2. A token's log-prob, nats: float32
+stays below 1e-3, others are not bound."""
 MICRO_TOKENS = {"cpu": 1024}
 """Most tokens of a forward, padding included, by device; one row may have more."""
 
@@ -86,10 +89,11 @@ def act(engine: Engine, prompts: Sequence[Prompt], samples: int = 1, version: in
     whole_support(engine)
     encoded, text = [engine.encode(prompt) for prompt in prompts], engine.decode
     return [
-        Rollout(p, tuple(ids), s.ids, s.logprobs, (1,) * len(s.ids), s.stop, text(s.ids), version, (), s.kept)
+        Rollout(p, tuple(ids), s.ids, s.logprobs, (1,) * len(s.ids), s.stop, text(s.ids), version, (), s.kept,
+                s.states)
         for p, ids, group in zip(prompts, encoded, engine.generate(encoded, samples), strict=True)
         for s in group
-    ]
+    ]  # fmt: skip
 
 
 def whole_support(engine: Engine) -> None:
@@ -138,14 +142,19 @@ def judge(scorer: Scorer, rollouts: Sequence[Rollout]) -> list[Score]:
 def credit(learner: Learner, rollouts: Sequence[Rollout], scores: Sequence[Score]) -> Batch:
     """Old log-probs, values, KL to the reference, rewards and advantages of a step's rollouts.
 
+    With the states they were sampled from they are not read again; ``learn`` reports what that changes.
+
     Raises:
         DataError: cut completions are masked and next to nothing is left.
     """
     config, device = learner.config, learner.policy.device
     tokens = tokens_of(rollouts, learner.policy.pad_id).to(device)
-    seen, values_BU = _measure(learner, tokens)
-    assert seen.ref_logprobs is not None
-    assert seen.kl is not None
+    states = [r.states for r in rollouts]
+    known = all(
+        s is not None for s in states
+    )  # but for those behind the last tokens, which are not asked for
+    states_BUD = functional.pad(pad_sequence(states, batch_first=True), (0, 0, 0, 1)) if known else None
+    seen, values_BU = _measure(learner, tokens, states_BUD)
     mask_BT = tokens.chosen_BT
     cut_B = torch.tensor([r.stop is Stop.LENGTH for r in rollouts], device=device)
     score_B = torch.tensor([s.value for s in scores], dtype=torch.float32, device=device)
@@ -166,8 +175,8 @@ def credit(learner: Learner, rollouts: Sequence[Rollout], scores: Sequence[Score
         if math.isfinite(explained):  # undefined where all returns are equal
             metrics["value_explained"] = explained
     batch = Batch(
-        tokens, mask_BT, seen.logprobs, seen.ref_logprobs, values_BT, advantages_BT, returns_BT, kl_weight,
-        metrics,
+        tokens, mask_BT, seen["logprobs"], seen["ref_logprobs"], values_BT, advantages_BT, returns_BT,
+        kl_weight, metrics,
     )  # fmt: skip
     if config.truncation == "mask":
         if int(mask_BT[~cut_B].sum()) < 2:
@@ -198,16 +207,14 @@ def tokens_of(rollouts: Sequence[Rollout], pad_id: int) -> TokenBatch:
     return replace(tokens, kept_BTW=kept)
 
 
-def _leash(learner: Learner, seen: TokenScores, mask_BT: Tensor) -> tuple[Tensor, float]:
+def _leash(learner: Learner, seen: dict[str, Tensor], mask_BT: Tensor) -> tuple[Tensor, float]:
     """The KL's part of the rewards (B, T), and its weight in the loss."""
-    assert seen.ref_logprobs is not None
-    assert seen.kl is not None
     (where, how), beta = learner.config.leash, learner.beta.value
     if where == "loss":
-        return torch.zeros_like(seen.logprobs), beta
+        return torch.zeros_like(seen["logprobs"]), beta
     if how == "exact":
-        return kl_rewards(ahead(seen.kl, mask_BT), beta, mask_BT), beta
-    return kl_rewards(ESTIMATORS[how](seen.logprobs, seen.ref_logprobs), beta, mask_BT), 0.0
+        return kl_rewards(ahead(seen["kl"], mask_BT), beta, mask_BT), beta
+    return kl_rewards(ESTIMATORS[how](seen["logprobs"], seen["ref_logprobs"]), beta, mask_BT), 0.0
 
 
 def _judged(config: AlignConfig, score_B: Tensor, cut_B: Tensor) -> Tensor:
@@ -237,57 +244,48 @@ def _groups(rollouts: Sequence[Rollout]) -> Tensor:
 
 
 def _metrics(
-    learner: Learner,
-    rollouts: Sequence[Rollout],
-    tokens: TokenBatch,
-    seen: TokenScores,
-    score_B: Tensor,
-    cut_B: Tensor,
-) -> dict[str, float]:
-    assert seen.ref_logprobs is not None
-    assert seen.kl is not None
+    learner: Learner, rollouts: Sequence[Rollout], tokens: TokenBatch, seen: dict[str, Tensor],
+    score_B: Tensor, cut_B: Tensor,
+) -> dict[str, float]:  # fmt: skip
     mask_BT = tokens.chosen_BT
-    sampled = torch.zeros_like(seen.logprobs)
+    sampled = torch.zeros_like(seen["logprobs"])
     chosen = [x for r in rollouts for x, own in zip(r.logprobs, r.mask, strict=True) if own]
     sampled[mask_BT] = torch.tensor(chosen, device=score_B.device)
     paid_B = score_B + torch.tensor([sum(r.paid) for r in rollouts], device=score_B.device)
     return {
         "reward": float(paid_B.mean()),
         "reward_std": float(paid_B.std(unbiased=False)),
-        "kl": float(seen.kl.sum(1).mean()),
-        "kl_sampled": float((seen.logprobs - seen.ref_logprobs).sum(1).mean()),
-        "entropy": float(masked_mean(seen.entropy, mask_BT)),
-        "ref_logprob": float(masked_mean(seen.ref_logprobs, mask_BT)),
+        "kl": float(seen["kl"].sum(1).mean()),
+        "kl_sampled": float((seen["logprobs"] - seen["ref_logprobs"]).sum(1).mean()),
+        "entropy": float(masked_mean(seen["entropy"], mask_BT)),
+        "ref_logprob": float(masked_mean(seen["ref_logprobs"], mask_BT)),
         "length": float(mask_BT.sum(1).float().mean()),
         "truncated": float(cut_B.float().mean()),
         "beta": learner.beta.value,
-        "sampler_gap": float((sampled - seen.logprobs).abs().max()),
+        "sampler_gap": float((sampled - seen["logprobs"]).abs().max()),
     }
 
 
-def _measure(learner: Learner, tokens: TokenBatch) -> tuple[TokenScores, Tensor]:
-    """The policy's and the reference's scores (B, T), and values (B, U), by slices of rows."""
+def _measure(learner: Learner, tokens: TokenBatch, known: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
+    """The policy's and the reference's scores (B, T), and values (B, U), by slices of rows. The states
+    of the policy may be known (B, U, D)."""
     shape = tokens.ids_BT.shape
     names = ("logprobs", "entropy", "ref_logprobs", "kl")
     out = {name: torch.zeros(shape, device=tokens.ids_BT.device) for name in names}
     values_BU = torch.zeros((shape[0], shape[1] + 1), device=tokens.ids_BT.device)
     for index in _slices(tokens, learner.config.micro_rows):
         part = tokens.rows(index)
-        hidden = learner.policy.hidden(part, after=True)
-        scores = score_hidden(
-            learner.policy,
-            hidden[:, :-1],
-            part,
-            learner.config.temperature,
-            reference=learner.reference,
-            ref_hidden_BTD=learner.reference_hidden(part),
-        )
         width = part.ids_BT.shape[1]
+        hidden = learner.policy.hidden(part, after=True) if known is None else known[index, : width + 1]
+        scores = score_hidden(
+            learner.policy, hidden[:, :-1], part, learner.config.temperature,
+            reference=learner.reference, ref_hidden_BTD=learner.reference_hidden(part),
+        )  # fmt: skip
         for name, whole in out.items():
             whole[index, :width] = getattr(scores, name)
         if learner.critic is not None:
             values_BU[index, : width + 1] = learner.critic.values(part, hidden, after=True)
-    return TokenScores(**out), values_BU
+    return out, values_BU
 
 
 def _slices(tokens: TokenBatch, rows: int) -> Iterator[Tensor]:
@@ -309,7 +307,8 @@ def learn(learner: Learner, batch: Batch, step: int) -> dict[str, float]:
     """The inner epochs of one step; metrics are means over its updates.
 
     Raises:
-        NumericsError: loss or gradient is not finite, or the first importance ratio is not 1.
+        NumericsError: loss or gradient is not finite, or the policy is not the one that sampled: the first
+            importance ratio is not 1, or a log-prob differs.
     """
     config = learner.config
     if config.row.learn is not None:
@@ -325,25 +324,30 @@ def learn(learner: Learner, batch: Batch, step: int) -> dict[str, float]:
         value, metrics = value_loss(learner, part, hidden.detach() if warm else hidden, weights_BT)
         with torch.set_grad_enabled(not warm):
             objective, found = policy_loss(learner, micro, hidden)
+        gaps.append(found.pop("gap"))
         return value if warm else objective + value, metrics | found
 
     updates = minibatches(batch, config.minibatch, config.passes, config, generator)
-    rows = [dict(metrics) for metrics in fit(updates, loss, learner.optimiser)]
+    gaps: list[Tensor] = []
+    rows = [{**found, "sampler_gap": float(max(gaps))} for found in fit(updates, loss, learner.optimiser)]
     means = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
     means["first_ratio"] = rows[0]["ratio_mean"]
+    means["sampler_gap"] = max(rows[0]["sampler_gap"], batch.metrics["sampler_gap"])
+    check_first_ratio(means["first_ratio"], step, means["sampler_gap"] if learner.exact else 0.0)
     if not warm:
-        check_first_ratio(means["first_ratio"], step)
         learner.beta.update(batch.metrics["kl"], len(batch.tokens))
         learner.follow(step)
     return means
 
 
-def check_first_ratio(ratio: float, step: int) -> None:
-    """Raises NumericsError where the mean importance ratio before the first update is not 1."""
-    if abs(ratio - 1) > FIRST_RATIO_BOUND:
+def check_first_ratio(ratio: float, step: int, gap: float = 0.0) -> None:
+    """Raises NumericsError where before the first update the mean importance ratio is not 1, or a log-prob is
+    further from the sampler's than rounding explains."""
+    if abs(ratio - 1) > FIRST_RATIO_BOUND or not gap <= GAP_BOUND:
         raise NumericsError(
-            f"step {step}: the first importance ratio is {ratio:.5f}, it must be 1: the policy that is "
-            "trained is not the one that sampled. Run `accord doctor` on the model"
+            f"step {step}: the first importance ratio is {ratio:.5f}, it must be 1; log-probs differ by up "
+            f"to {gap:.2g} from the sampler's, {GAP_BOUND} is allowed: the policy that is trained is not the "
+            "one that sampled. Run `accord doctor` on the model"
         )
 
 
@@ -364,6 +368,7 @@ def policy_loss(learner: Learner, micro: Micro, hidden: Tensor) -> tuple[Tensor,
         clip=config.ratio_clip, weights_BT=weights_BT,
     )  # fmt: skip
     metrics = {key: found[key] / weight for key in ("ratio_mean", "clipped_share", "approx_kl")}
+    metrics["gap"] = ((scores.logprobs - part.logprobs_BT) * part.mask_BT).detach().abs().max()
     if how:
         kl_BT = scores.kl
         if kl_BT is None:
@@ -420,12 +425,9 @@ def draw(prompts: Sequence[Prompt], step: int, config: AlignConfig) -> list[Prom
 
 
 def run_step(
-    learner: Learner,
-    scorer: Scorer | None,
-    prompts: Sequence[Prompt],
-    step: int,
+    learner: Learner, scorer: Scorer | None, prompts: Sequence[Prompt], step: int,
     sample: Callable[[Engine, Sequence[Prompt], int, int], list[Rollout]] = act,
-) -> tuple[dict[str, float], list[Rollout], list[Score]]:
+) -> tuple[dict[str, float], list[Rollout], list[Score]]:  # fmt: skip
     """One whole step. The scores it returns hold what an environment paid and, if there is one, a scorer."""
     drawn = draw(prompts, step, learner.config)
     rollouts = sample(learner.engine(step), drawn, learner.config.samples, step)

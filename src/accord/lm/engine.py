@@ -68,6 +68,7 @@ class Sampled:
     logprobs: tuple[float, ...]
     stop: Stop
     kept: tuple[bytes, ...] = ()
+    states: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -90,20 +91,22 @@ class _Row:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     kept: list[bytes] = field(default_factory=list)
+    states: list[Tensor] = field(default_factory=list)
     stop: Stop | None = None
 
 
 class Engine:
-    """Samples from a :class:`LanguageModel`; a ``Sampler``.
+    """Samples from a :class:`LanguageModel`; a ``Sampler``. It may keep the states that tokens come from.
 
     Raises:
         ConfigError: ``max_new_tokens`` is more than an encoder-decoder can count.
     """
 
     def __init__(
-        self, model: LanguageModel, config: SamplingConfig | None = None, support: Support | None = None
-    ) -> None:
-        self.model = model
+        self, model: LanguageModel, config: SamplingConfig | None = None, support: Support | None = None,
+        keep_states: bool = False,
+    ) -> None:  # fmt: skip
+        self.model, self.keep_states = model, keep_states
         self.config = config or SamplingConfig()
         self.support = support
         limit, new = model.context, self.config.max_new_tokens
@@ -156,7 +159,8 @@ class Engine:
         prompts, begun, rows = self._rows(prompts, n, begun)
         for _ in self._run(prompts, begun, rows):
             pass
-        done = [Sampled(tuple(r.ids), tuple(r.logprobs), r.stop or Stop.EOS, tuple(r.kept)) for r in rows]
+        done = [Sampled(tuple(r.ids), tuple(r.logprobs), r.stop or Stop.EOS, tuple(r.kept),
+                        torch.stack(r.states) if r.states else None) for r in rows]  # fmt: skip
         return [done[i * n : (i + 1) * n] for i in range(len(prompts))]
 
     def stream(self, prompts: Ids, n: int = 1) -> Iterator[Arrival]:
@@ -195,9 +199,13 @@ class Engine:
                 for state in states:
                     state.join(prompts[first:last], begun[first:last], at_B)
                 alive += new
-            for row, token, logprob in zip(alive, *self._choose(states, alive), strict=True):
+            seen_BD = states[0].hidden_BD
+            for row, state_D, token, logprob in zip(
+                alive, seen_BD, *self._choose(states, alive), strict=True
+            ):
                 row.ids.append(token)
                 row.logprobs.append(logprob)
+                row.states += [state_D] if self.keep_states else []
                 cut = Stop.LENGTH if len(row.ids) == row.limit else None
                 row.stop = Stop.EOS if token in self.model.eos_ids else cut
                 yield row.number, token, row.stop

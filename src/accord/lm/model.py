@@ -366,11 +366,7 @@ def end_tokens(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froz
     """
     found: set[int] = set()
     generation = getattr(net, "generation_config", None)
-    for value in (
-        getattr(generation, "eos_token_id", None),
-        net.config.eos_token_id,
-        tokenizer.eos_token_id,
-    ):
+    for value in (getattr(generation, "eos_token_id", None), net.config.eos_token_id, tokenizer.eos_token_id):
         found.update(value if isinstance(value, list | tuple) else [] if value is None else [value])
     if not found:
         raise ModelError(

@@ -18,13 +18,7 @@ EPSILON = 1e-8
 
 
 def gae(
-    rewards_BT: Tensor,
-    values_BT: Tensor,
-    mask_BT: Tensor,
-    bootstrap_B: Tensor,
-    *,
-    gamma: float,
-    lam: float,
+    rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, bootstrap_B: Tensor, *, gamma: float, lam: float
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimates and returns, each (B, T), zero where masked.
 

@@ -54,14 +54,9 @@ def token_weights(mask_BT: Tensor, mean: Mean, limit: int) -> Tensor:
 
 
 def clipped_policy_loss(
-    logprobs_BT: Tensor,
-    old_logprobs_BT: Tensor,
-    advantages_BT: Tensor,
-    mask_BT: Tensor,
-    *,
-    clip: float,
+    logprobs_BT: Tensor, old_logprobs_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor, *, clip: float,
     weights_BT: Tensor | None = None,
-) -> tuple[Tensor, Metrics]:
+) -> tuple[Tensor, Metrics]:  # fmt: skip
     """-mean min(rho A, clip(rho, 1 - c, 1 + c) A), rho = exp(log p - log p_old).
 
     Schulman et al. 2017, arXiv:1707.06347, eq. 7. Gradients flow into ``logprobs_BT`` alone.

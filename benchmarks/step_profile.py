@@ -38,8 +38,8 @@ from roofline import shares
 WAYS = ("plain", "fast", "fast, bfloat16")
 PASSES = 4
 FORWARDS = {
-    "policy, one token a row, new tokens times": "sampling; the prompt passes once. Its states give log-probs, "
-    "entropy, exact KL and values before the update",
+    "policy, one token a row, new tokens times": "sampling; the prompt passes once. Its states give "
+    "log-probs, entropy, exact KL and values before the update",
     "policy, all rollouts, once, with bfloat16 products": "the same; sampling is in float32",
     "reference, all rollouts, once": "the exact KL; its log-probs are kept for the update",
     f"policy, all rollouts, forward and backward, {PASSES} times": "PPO's passes, critic and all",

@@ -172,7 +172,7 @@ def test_where_states_could_mislead_none_are_kept(toy, settings):
 @pytest.mark.parametrize("gap", [0.06, 0.03])
 def test_states_of_slightly_other_weights_are_found_by_a_log_prob(toy, gap):
     """The mean ratio need not show it."""
-    learner = prepared(toy(), epochs=1, minibatch=16)
+    learner = prepared(toy(), epochs=1, minibatch=8)
     batch = credit(learner, *rollouts_of(learner))
     moved = batch.logprobs_BT.clone()
     moved[:2, 0] += torch.tensor([gap, -gap])

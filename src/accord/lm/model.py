@@ -215,7 +215,8 @@ class LanguageModel:
             return self._decode_hidden(batch, after)
         both_BX = torch.cat([batch.prompt_ids_BS, batch.ids_BT], dim=1)
         prompt_lens_B1, last = batch.prompt_lens_B[:, None], both_BX.shape[1] - 1
-        at_L = torch.arange(int((batch.prompt_lens_B + batch.lens_B).max()), device=self.device)
+        longest = int((batch.prompt_lens_B + batch.lens_B).max()) - (not after)  # the last predicts nothing
+        at_L = torch.arange(longest, device=self.device)
         behind_BL = at_L + batch.prompt_ids_BS.shape[1] - prompt_lens_B1
         ids_BL = both_BX.gather(1, torch.where(at_L < prompt_lens_B1, at_L, behind_BL).clamp(max=last))
         # Rows that start on the left need neither mask nor positions: under causal attention no real token

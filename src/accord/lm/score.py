@@ -23,7 +23,7 @@ KEPT_ELEMENTS = 1 << 25
 """Most float32 logits kept for a gradient (128 MiB); beyond, they are computed again."""
 CHUNK_ELEMENTS = {"cpu": 1 << 20}
 """Logits worked on at a time: on a CPU what its cache holds (4 MiB), elsewhere all that are kept."""
-LEAST_ROWS = 64  # of a chunk, for each reads the head anew
+LEAST_ROWS, MANY_ROWS = 64, 256  # of a chunk, for each reads the head anew; more than they hold, up to many
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def score_hidden(
         return tuple(out)
 
     width = model.net.config.vocab_size
-    size = max(LEAST_ROWS, CHUNK_ELEMENTS.get(hidden_ND.device.type, KEPT_ELEMENTS) // width)
+    size = CHUNK_ELEMENTS.get(hidden_ND.device.type, KEPT_ELEMENTS) // width
+    size = max(LEAST_ROWS, size, min(MANY_ROWS, 4 * size))
     recompute = torch.is_grad_enabled() and len(ids_N) * width > KEPT_ELEMENTS
     pieces = []
     for at in range(0, len(ids_N), size):

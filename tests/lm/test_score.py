@@ -41,6 +41,7 @@ def pair(load):
 def test_equals_the_textbook_in_chunks_of_any_size(pair, temperature, elements, monkeypatch):
     monkeypatch.setattr(score, "CHUNK_ELEMENTS", {"cpu": elements})
     monkeypatch.setattr(score, "LEAST_ROWS", 1)
+    monkeypatch.setattr(score, "MANY_ROWS", 1)
     lm, reference = pair
     hidden, ref_hidden = states(lm, reference)
     got = score_hidden(
@@ -59,6 +60,7 @@ def test_equals_the_textbook_in_chunks_of_any_size(pair, temperature, elements, 
 def test_gradients_equal_autograd_of_the_textbook_kept_or_computed_again(pair, chunk, kept, monkeypatch):
     monkeypatch.setattr(score, "CHUNK_ELEMENTS", {"cpu": chunk})
     monkeypatch.setattr(score, "LEAST_ROWS", 1)
+    monkeypatch.setattr(score, "MANY_ROWS", 1)
     monkeypatch.setattr(score, "KEPT_ELEMENTS", kept)
     lm, reference = pair
     hidden, ref_hidden = states(lm, reference)
@@ -91,6 +93,7 @@ def test_never_more_logits_at_a_time_than_a_chunk(pair, monkeypatch):
     monkeypatch.setattr(score, "log_softmax", lambda z, *given: seen.append(len(z)) or true(z, *given))
     monkeypatch.setattr(score, "CHUNK_ELEMENTS", {"cpu": 3 * 263})
     monkeypatch.setattr(score, "LEAST_ROWS", 1)
+    monkeypatch.setattr(score, "MANY_ROWS", 1)
     score_hidden(lm, hidden, BATCH)
     assert seen == [3, 3, 2]  # 8 real tokens, padding never reaches the head
 

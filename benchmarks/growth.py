@@ -5,9 +5,9 @@
 One PPO step (one pass) of a random Llama of S's layers, for 16 to 512 rollouts, prompts of 16 to 1,024
 tokens and vocabularies of 4,000 to 128,000, each in a process of its own. A straight line through the
 processor's seconds a step, which other work touches less than the clock's, and through the peak memory is
-fitted for each; worst_* is the largest ratio of a measured
-point to the line, either way, so 1 is a straight line. For prompts the line is through seconds over what a
-forward needs in operations, since attention rightly grows faster. The last line is one JSON object.
+fitted for each; worst_* is the largest ratio of a measured point to the line, either way, so 1 is a straight
+line. For prompts the line is through seconds over what a forward needs in operations, since attention rightly
+grows faster. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def draw(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
     figure, axes = plt.subplots(2, len(curves), figsize=(9, 4.4), sharex="col")
     for column, (axis, found) in enumerate(curves.items()):
         x = [p["value"] for p in found]
-        for row, (key, label) in enumerate((("seconds", "processor's seconds a step"), ("peak_mb", "peak memory, MB"))):
+        labels = {"seconds": "processor's seconds a step", "peak_mb": "peak memory, MB"}
+        for row, (key, label) in enumerate(labels.items()):
             axes[row][column].plot(x, [p[key] for p in found], marker="o", color="#0f766e", ms=3.5)
             axes[row][column].set_ylim(bottom=0)
             axes[row][column].spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,7 @@
 """The faster way is taken only where it gives what transformers' forward gives."""
 
 import logging
+import resource
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from accord.lm import decode
 from accord.lm.decode import Lean
 from accord.lm.engine import Engine, SamplingConfig, State
-from accord.lm.hasten import begin, disagreement, hasten
+from accord.lm.hasten import begin, disagreement, hasten, keep_memory
 from accord.lm.tiny import DECODERS, ENCODER_DECODERS
 
 PROMPTS = [[10, 11, 12], [20]]
@@ -121,3 +122,17 @@ def test_what_is_begun_heeds_the_model_as_it_stands(load):
     assert type(begin(lm)) is State
     hook.remove()
     assert isinstance(begin(lm), Lean)
+
+
+def test_memory_that_was_given_back_is_not_asked_for_anew():
+    if not keep_memory():
+        pytest.skip("not glibc")
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(4):
+            torch.ones(5 << 20)  # 20 MiB are 5,120 pages
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults()
+    assert faults() < 5120

@@ -5,6 +5,7 @@ Legend: B rows, T tokens, V vocabulary.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
@@ -23,6 +24,9 @@ CHECKED = 6
 """Tokens of each row that are compared."""
 SURE = 1e-4
 """Log-probs are compared of tokens that have at least this probability."""
+KEPT_BYTES = 1 << 28
+"""Freed memory that the C library keeps for what comes next."""
+TRIM_THRESHOLD, MMAP_THRESHOLD, MOST_MMAP = -1, -3, 1 << 25  # glibc's malloc.h, and the most it takes
 
 
 def hasten(model: LanguageModel, seed: int = 0) -> str | None:
@@ -31,7 +35,9 @@ def hasten(model: LanguageModel, seed: int = 0) -> str | None:
     That is the lean step where the architecture has one (``lm.decode``). It is compared with the plain
     forward on a few random rows (``LOGPROB_BOUND``, and the likeliest token), and left with a message where
     it differs. Returns in words why it is not the lean step; ``None``: it is. The random state is left alone.
+    The process keeps up to ``KEPT_BYTES`` that tensors on the CPU give back.
     """
+    keep_memory()
     model.decoding = None
     against = reason_against(model)
     if against is None:
@@ -42,6 +48,19 @@ def hasten(model: LanguageModel, seed: int = 0) -> str | None:
         against = f"the lean step would differ from transformers' forward: {found}"
         log.warning("%s is sampled the slower way: %s. Please report the model", model.name, against)
     return against
+
+
+def keep_memory() -> bool:
+    """Let glibc keep what tensors give back; whether it could be asked to.
+
+    By itself it gives large blocks to the system at once, which must then clear pages for the next ones: a
+    twelfth of a training step on a CPU.
+    """
+    try:
+        tune = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return False
+    return bool(tune(MMAP_THRESHOLD, MOST_MMAP) and tune(TRIM_THRESHOLD, KEPT_BYTES))
 
 
 def begin(model: LanguageModel) -> State:

@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from accord.flags import step_configs
+from accord.recipes.helpdesk.constitutional import ConstitutionDemoConfig
 from accord.recipes.helpdesk.demo import DemoConfig
 from accord.recipes.lab import LabConfig
 
@@ -31,6 +32,10 @@ Python it stands as written. An unknown name is refused, and the message gives t
 TITLES = {
     "prefer": "accord align with dpo, ipo, kto, orpo, simpo",
     "distil": "accord align with rft",
+    "redteam": "accord constitute redteam",
+    "revise": "accord constitute revise",
+    "supervise": "accord constitute supervise",
+    "constitute": "accord constitute judge and prefer",
 }
 """Of sections that are not a verb's name."""
 SIGNS = {Ge: "≥ {0.ge}", Gt: "> {0.gt}", Le: "≤ {0.le}", Lt: "< {0.lt}"}
@@ -40,7 +45,12 @@ def page() -> str:
     """The whole page as Markdown."""
     parts = [INTRO]
     configs = {TITLES.get(step, f"accord {step}"): config for step, config in step_configs().items()}
-    for title, config in {**configs, "accord demo": DemoConfig, "The lab": LabConfig}.items():
+    others = {
+        "accord demo": DemoConfig,
+        "accord demo --constitution": ConstitutionDemoConfig,
+        "The lab": LabConfig,
+    }
+    for title, config in {**configs, **others}.items():
         named = next((f", section `[{step}]`" for step, name in TITLES.items() if name == title), "")
         parts.append(f"## {title}\n\n`{config.__module__}.{config.__name__}`{named}\n")
         parts.append("| name | type | default | meaning |\n|---|---|---|---|")

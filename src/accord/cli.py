@@ -14,13 +14,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes as Flat
 
+from accord.config import Config
 from accord.constitute import constitute
 from accord.errors import AccordError
 from accord.flags import HERE, Folder, Verb, defaults, pair, step_configs, value
@@ -492,19 +493,27 @@ def doctor(argv: Sequence[str]) -> Verb:
 
 
 def demo(argv: Sequence[str]) -> Verb:
-    """The whole loop on the embedded help desk, with simulated labelers; writes a report."""
+    """The whole loop on the embedded help desk, with simulated labelers or a constitution; writes a
+    report."""
+    from accord.recipes.helpdesk.constitutional import ConstitutionDemoConfig, constitution_demo
     from accord.recipes.helpdesk.demo import DemoConfig
-    from accord.recipes.helpdesk.demo import demo as run
+    from accord.recipes.helpdesk.demo import demo as run_demo
+
+    by_principles = "--constitution" in argv
+    kind: type[Config] = ConstitutionDemoConfig if by_principles else DemoConfig
+    run: Callable[..., dict[str, Any]] = constitution_demo if by_principles else run_demo
 
     def verb(
         folder: Annotated[Path, tyro.conf.Positional] = Path("demo"),
-        config: Flat[DemoConfig] = DemoConfig(),
+        config: Flat[kind] = kind(),  # type: ignore[valid-type]
+        constitution: bool = False,
         json: bool = False,
     ) -> int:
-        """Rankings to an aligned model in minutes, on a world that knows the truth.
+        """Rankings (or principles) to an aligned model in minutes, on a world that knows the truth.
 
         Args:
             folder: Made anew: a workspace, report.html and summary.json.
+            constitution: Align by the help desk's constitution in place of simulated labelers.
             json: Print only the summary.
         """
         summary = run(folder, config, lambda name, *figures: Bar(name, json, *figures))

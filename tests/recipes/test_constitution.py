@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from accord.cli import main
+from accord.constitution import prefer as phase_two
 from accord.constitution.prefer import SOURCE
 from accord.errors import ConfigError, DataError, StoreError
 from accord.judgements import Comparison
@@ -20,7 +21,8 @@ from accord.recipes.record import comparisons_of, recorded
 from accord.store.lineage import Status
 from accord.types import Completion, Prompt
 from accord.workspace import Workspace
-from realdata import real_data
+from chatting import chat_server, choose, completion
+from realdata import real_data, real_file
 
 RULES = """name = "tiny"
 [[principle]]
@@ -230,8 +232,6 @@ def test_check_exits_with_what_it_found(
 
 
 def test_the_published_chains_are_read() -> None:
-    from realdata import real_file
-
     real = real_data("constitutional/critique_revision_chains")
     path = real_file("constitutional/critique_revision_chains")
     chains = list(c.read_chains(path))
@@ -240,3 +240,32 @@ def test_the_published_chains_are_read() -> None:
     assert all(chain.prompt.messages[-1].role == "user" for chain in chains)
     assert chains[0].response == real[0]["initial_response"]
     assert chains[-1].revision == real[-1]["steps"][-1]["revision"]
+
+
+def test_choices_by_a_judge_behind_a_url_are_paid_once_though_the_run_broke_off(
+    work: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit of requests, an answer cut off and one that is no JSON on the way; then the server goes
+    down."""
+    prompts = work.store.prompts("train")
+    texts = ("it is that", "so it is", "that thing", "it")
+    work.store.add_groups([(p, [Completion(f"{text} {i}") for text in texts]) for i, p in enumerate(prompts)])
+    with chat_server(lambda said: choose(0.8 if "Answer A:\nit is" in said else 0.4)) as server:
+        words = ["constitute", "prefer", "--judge", f"{server.url}#m", "--constitution", "rules.toml"]
+        monkeypatch.setattr(phase_two, "CHUNK", 6)
+        cut = completion("A", finish="length")
+        server.told += [(200, {}, None)] * 9 + [
+            (429, {"Retry-After": "0"}, ""),
+            (200, {}, cut),
+            (200, {}, "{oh"),
+        ]
+        server.told += [(200, {}, None)] * 12 + [(401, {}, "the account is empty")] * 40
+        accord(work, *words, code=2, capsys=capsys)
+        assert work.store.runs("constitute_prefer")[-1].status is Status.FAILED
+        paid = len((work.path / "answers.jsonl").read_text().splitlines())
+        server.told.clear()
+        server.asked.clear()
+        done = accord(work, *words, capsys=capsys)
+        assert done["comparisons"] == 24
+        assert paid > 12
+        assert len(server.asked) + paid == 48, "each of 24 pairs in both orders is answered for once"

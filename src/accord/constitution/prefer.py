@@ -41,9 +41,9 @@ class PreferConfig(Config):
 
     pairs: int = Field(2, ge=1)
     """Pairs of each prompt's completions, at most; no completion in two of them while others are free."""
-    most_flipped: float = Field(0.5, ge=0, le=1)
-    """A judge whose two orders name different answers in a larger share of the first pairs is not asked
-    on..."""
+    most_flipped: float = Field(0.7, ge=0, le=1)
+    """A judge whose two orders name different answers in a larger share of the first pairs is not asked on (a
+    coin's do in half of them, those of one that goes by position in all)..."""
     most_unusable: float = Field(0.5, ge=0, le=1)
     """...nor one that gives nothing usable in a larger share of the questions."""
     seed: int = 0

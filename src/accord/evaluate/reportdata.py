@@ -241,6 +241,50 @@ class TrainingSection:
 
 
 @dataclass(frozen=True, slots=True)
+class PrincipleShown:
+    """One principle: what it asked for, what it mended and chose, and what answers still have against it."""
+
+    name: str
+    request: str
+    """Its words: of the critique, or of the choice."""
+    rounds: int | None = None
+    """Critiques by it; ``None`` where it does not criticise..."""
+    changed: int | None = None
+    """...and how many changed the text."""
+    pairs: int | None = None
+    """Pairs judged by it; ``None`` where it does not choose."""
+    flipped: float | None = None
+    """Share of them in which the two orders name different answers."""
+    right: Estimate | None = None
+    """How often it agrees with the truth (or people) on such pairs, where that is known."""
+    against: tuple[Estimate, ...] = ()
+    """Share of answers that go against it at each stage, where a world knows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainShown:
+    """A response and what became of it: rounds of principle, critique and text."""
+
+    prompt: str
+    response: str
+    rounds: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConstitutionSection:
+    """What a constitution did in place of people."""
+
+    name: str
+    """With its version and hash."""
+    principles: tuple[PrincipleShown, ...]
+    stages: tuple[str, ...] = ()
+    """Models in the order they were made: the start, after the revisions, after the choices."""
+    figures: Mapping[str, tuple[Estimate, ...]] = field(default_factory=dict)
+    """By what it is, such as ``Harmless``: one estimate a stage."""
+    chains: tuple[ChainShown, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ReportData:
     """Everything on the page, in its order."""
 
@@ -258,6 +302,7 @@ class ReportData:
     labelers: LabelerSection | None = None
     reward: RewardSection | None = None
     training: TrainingSection | None = None
+    constitution: ConstitutionSection | None = None
     evaluation: Evaluation | None = None
     simulated: tuple[str, ...] = ()
     """What was simulated, a sentence each; shown under the verdict."""

@@ -29,17 +29,16 @@ from accord.constitution.revise import revise as mend
 from accord.errors import ConfigError, DataError, StoreError
 from accord.evaluate.judges import JudgeReport, judge_report
 from accord.feedback.formats.transcript import parse_prompt
-from accord.judging import Asked, Chooser, LikelihoodChooser, LikelihoodConfig, both_orders
-from accord.lm.adapted import load_model
+from accord.judging import Asked, LikelihoodConfig, both_orders
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.hasten import hasten
 from accord.lm.invariants import check_policy, require
 from accord.lm.model import LanguageModel
-from accord.recipes.likelihoods import ModelLikelihoods
+from accord.recipes.named import chooser_of, sampler_of
 from accord.recipes.record import PREFER, Progress, comparisons_of, plain, prompts_of, recorded
 from accord.recipes.steps import ModelConfig, reopened, unfinished
 from accord.store.lineage import Run, Status
-from accord.types import Completion, Prompt, Sampler, digest
+from accord.types import Completion, Prompt, digest
 from accord.workspace import Workspace
 
 REVISE, SUPERVISE = "constitute_revise", "constitute_supervise"
@@ -97,28 +96,11 @@ class ConstitutePreferConfig(PreferConfig):
     """"cpu", "cuda"; the GPU where there is one."""
 
 
-# -- who writes and who judges -----------------------------------------------------------------
-
-
-def sampler_of(name: str, sampling: SamplingConfig, device: str | None = None) -> tuple[Sampler, str]:
-    """A model that writes, by name, and what identifies it."""
-    model = _merged(name, device)
-    hasten(model)
-    return Engine(model, sampling), model.weights_hash()
-
-
-def chooser_of(name: str, asked: LikelihoodConfig, device: str | None = None) -> tuple[Chooser, str]:
-    """A model that judges, by name, and what identifies it. Raises ConfigError where none is named."""
-    if not name:
-        raise ConfigError("no judge is named: pass --judge FOLDER, or --judge URL#MODEL")
-    model = _merged(name, device)
-    return LikelihoodChooser(ModelLikelihoods(model), asked), f"judge:{model.weights_hash()}"
-
-
-def _merged(name: str, device: str | None) -> LanguageModel:
-    model = load_model(name, device=device)
-    model.merge()
-    return model
+def named(config: ModelConfig) -> str:
+    """The model's name. Raises ConfigError where none is given."""
+    if not config.model:
+        raise ConfigError("no model is named: pass --model FOLDER or URL#MODEL, or set model in accord.toml")
+    return config.model
 
 
 # -- phase one ---------------------------------------------------------------------------------
@@ -142,14 +124,10 @@ def revise(
     settings = config.model_dump(mode="json")
     run = unfinished(workspace, REVISE, settings) if resume else None
     shared = {"max_new_tokens": config.max_new_tokens, "seed": config.seed}
-    writer, written_by = sampler_of(
-        config.model, SamplingConfig(**shared, temperature=config.temperature), config.device
-    )
-    critic, mended_by = sampler_of(
-        config.critic or config.model,
-        SamplingConfig(**shared, temperature=config.critic_temperature),
-        config.device,
-    )
+    writing = SamplingConfig(**shared, temperature=config.temperature)
+    mending = SamplingConfig(**shared, temperature=config.critic_temperature)
+    writer, written_by = sampler_of(named(config), writing, config.device, workspace)
+    critic, mended_by = sampler_of(config.critic or config.model, mending, config.device, workspace)
     inputs = [
         written_by,
         digest([p.id for p in prompts]),
@@ -295,7 +273,7 @@ def prefer(
     """
     constitution = read(config.constitution)
     groups = _groups(workspace, config)
-    chooser, judged_by = chooser_of(config.judge, _asked(config), config.device)
+    chooser, judged_by = chooser_of(config.judge, _asked(config), config.device, workspace)
     ids = digest([[c.id for c in completions] for _, completions in groups])
     inputs = [judged_by, ids, f"constitution:{constitution.hash}"]
     with recorded(workspace, PREFER, config.model_dump(mode="json"), inputs) as record:
@@ -382,7 +360,7 @@ def check_judge(
         Asked(c.prompt, *((c.rejected.text, c.chosen.text) if t else (c.chosen.text, c.rejected.text)))
         for c, t in zip(taken, turned, strict=True)
     ]
-    chooser, judged_by = chooser_of(config.judge, _asked(config), config.device)
+    chooser, judged_by = chooser_of(config.judge, _asked(config), config.device, workspace)
     inputs = [judged_by, f"constitution:{constitution.hash}", *sources]
     with recorded(workspace, JUDGE, config.model_dump(mode="json"), inputs) as record:
         judged = {

@@ -16,9 +16,10 @@ from accord.constitution.redteam import (
     success,
     written_by,
 )
-from accord.errors import ConfigError, DataError
+from accord.errors import DataError
 from accord.lm.engine import SamplingConfig
-from accord.recipes.constitution import sampler_of
+from accord.recipes.constitution import named
+from accord.recipes.named import sampler_of
 from accord.recipes.record import recorded
 from accord.recipes.steps import ModelConfig, scorer_of
 from accord.store.lineage import Run
@@ -65,7 +66,7 @@ def redteam(workspace: Workspace, config: RedteamConfig) -> tuple[Run, Coverage,
     sampling = SamplingConfig(max_new_tokens=config.max_new_tokens, seed=config.seed)
     sampler: Sampler | None = None
     if config.write or config.reward:
-        sampler, _ = sampler_of(_named(config), sampling, config.device)
+        sampler, _ = sampler_of(named(config), sampling, config.device, workspace)
     if config.write and sampler is not None:
         written, useless = written_by(sampler, [*known, *made], config.write, seed=config.seed)
         made += written
@@ -90,12 +91,6 @@ def redteam(workspace: Workspace, config: RedteamConfig) -> tuple[Run, Coverage,
         if found:
             record.metrics["success"] = found[-1].share.value
     return workspace.store.run(record.run.id), covered, found
-
-
-def _named(config: ModelConfig) -> str:
-    if not config.model:
-        raise ConfigError("no model is named: pass --model FOLDER, or set model in accord.toml")
-    return config.model
 
 
 def _from_templates(config: RedteamConfig) -> list[Prompt]:

@@ -12,6 +12,7 @@ from accord.evaluate.record import Evaluation
 from accord.evaluate.report import write_report
 from accord.evaluate.reportdata import (
     CalibrationBin,
+    ConstitutionSection,
     Estimate,
     Event,
     Labeler,
@@ -45,6 +46,9 @@ SUMMARIES = {
     "sample": "The model answered the prompts.",
     "label": "Labelers ranked the completions of each prompt.",
     "agree": "The rankings became comparisons with the pool's probability for each.",
+    "constitute_revise": "The model's responses were criticised and mended, a principle a round.",
+    "constitute_supervise": "The model learned the last revision of each response.",
+    "constitute_prefer": "A judge chose between two answers by a principle, in both orders.",
     "reward": "A reward model learned the comparisons, one prompt with all its completions at a time.",
     "align": "The policy was fine-tuned by {algorithm} against the reward, on a leash to where it started.",
     "prefer": "The policy learned the judgements themselves, by {algorithm}; no reward model was used.",
@@ -54,6 +58,9 @@ SUMMARIES = {
 SETTINGS = {
     "sample": ("n", "temperature", "max_new_tokens"),
     "agree": (),
+    "constitute_revise": ("rounds", "temperature", "critic_temperature"),
+    "constitute_supervise": ("epochs", "learning_rate", "lora_rank"),
+    "constitute_prefer": ("pairs", "temperature"),
     "reward": ("train", "epochs", "learning_rate", "batch_prompts"),
     "align": ("algorithm", "prompts_per_step", "epochs", "learning_rate", "beta", "lora_rank", "clip"),
     "evaluate": ("samples", "temperature", "max_new_tokens"),
@@ -70,6 +77,7 @@ def workspace_report(
     labels: Mapping[str, str] | None = None,
     fluency: str = "",
     gold: Mapping[str, Any] | None = None,
+    constitution: ConstitutionSection | None = None,
     simulated: Sequence[str] = (),
     caveats: Sequence[str] = (),
     path: Path | None = None,
@@ -96,6 +104,7 @@ def workspace_report(
         labelers=_labelers(latest["agree"], gold or {}, bool(simulated)),
         reward=_reward(latest["reward"], gold or {}),
         training=_training(latest["align"]),
+        constitution=constitution,
         evaluation=evaluation,
         simulated=tuple(simulated),
         caveats=tuple(caveats),
@@ -127,7 +136,10 @@ def _story(workspace: Workspace, last: Run, made_from: Mapping[str, Run]) -> lis
     """What ``last`` was made from, and the newest earlier run of each step that only adds rows."""
     story = dict(made_from)
     for run in workspace.store.runs(status=Status.DONE):
-        if run.kind in ("import", "sample", "label") and run.started <= last.started:
+        if (
+            run.kind in ("import", "sample", "label", "constitute_revise", "constitute_supervise")
+            and run.started <= last.started
+        ):
             story[run.kind] = run
     return sorted(story.values(), key=lambda run: run.started)
 

@@ -100,7 +100,7 @@ def demo(folder: Path, config: DemoConfig, bars: Bars) -> dict[str, Any]:
         StoreError: ``folder`` holds something that is not an earlier demo.
     """
     started = time.monotonic()
-    workspace = _fresh_workspace(folder)
+    workspace = fresh_workspace(folder)
     gold = GoldJudge()
     prompts = make_prompts(config.ranked + config.practised, config.seed, "train")
     workspace.store.add_prompts(prompts, "train")
@@ -213,7 +213,7 @@ def _summary(
     }
 
 
-def _fresh_workspace(folder: Path) -> Workspace:
+def fresh_workspace(folder: Path) -> Workspace:
     """A new workspace; an earlier demo there (it holds .accord-demo) is replaced, nothing else is."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / ".accord-demo").exists():

@@ -113,6 +113,11 @@ def test_log_probs_of_another_letter_than_the_reasoning_mentions(server):
     choice, how = judge(server, thought)
     assert (how, choice.p_first) == (Read.LOGPROBS, pytest.approx(0.1))
     assert choice.said == "A is rude.\n\nB"
+    # the letter that counts is the last one, where the reasoning named it before
+    twice = completion(
+        "B", [(" B", {" B": 0.99, " A": 0.01}), ("?\n", {"?\n": 1.0}), ("B", {"B": 0.6, "A": 0.4})]
+    )
+    assert judge(server, twice)[0].p_first == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def judge_report(
     With f the share of choices that take the answer shown first, where that is the better and where it is the
     worse, the model is a judge that goes by position with chance b and else is right with chance a:
     b = f(better) + f(worse) - 1, a = 1/2 + (f(better) - f(worse)) / (2 (1 - abs(b))), the size of b less what
-    chance adds to its square. Where b is near 0 the interval of a holds some 90 % for 95 %.
+    chance adds to its square. ``benchmarks/judge_quality.py`` counts how often the intervals hold both.
 
     Raises:
         DataError: lengths differ, or no pair was usable in both orders.

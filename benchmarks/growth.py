@@ -3,7 +3,7 @@
     python benchmarks/growth.py --plot docs/figures/growth.svg
 
 One PPO step (one pass) of a random Llama of S's layers, for 16 to 512 rollouts, prompts of 16 to 1,024
-tokens and vocabularies of 4,000 to 128,000, each in a process of its own. A straight line through the
+tokens and vocabularies of 4,096 to 128,000, each in a process of its own. A straight line through the
 processor's seconds a step, which other work touches less than the clock's, and through the peak memory is
 fitted for each; worst_* is the largest ratio of a measured point to the line, either way, so 1 is a straight
 line. For prompts the line is through seconds over what a forward needs in operations, since attention rightly
@@ -32,7 +32,7 @@ from accord.align.online import run_step
 AXES = {
     "rollouts": (16, 32, 64, 128, 256, 512),
     "prompt": (16, 64, 128, 256, 512, 1024),
-    "vocabulary": (4_000, 8_000, 16_000, 32_000, 64_000, 128_000),
+    "vocabulary": (4_096, 8_000, 16_000, 32_000, 64_000, 128_000),
 }
 QUICK = {"rollouts": (4, 8), "prompt": (16, 32), "vocabulary": (4_096, 8_192)}
 

@@ -39,8 +39,7 @@ class Learner:
         shared = policy.make_trainable(config.lora_rank, config.seed) and config.reference == "start"
         self.reference = policy if shared else policy.frozen_copy()
         self.masker = policy.frozen_copy() if config.row.masked else None
-        # In float32 sampler and trainer compute alike: what one has found the other need not.
-        self.exact = policy.net.dtype is torch.float32 and not config.mixed_precision
+        self.exact = policy.net.dtype is torch.float32 and not config.mixed_precision  # sampler = trainer
         self.beta = Beta(config.beta, config.kl_target, config.kl_horizon)
         groups = [{"params": policy.trainable(), "lr": config.learning_rate}]
         if self.critic is not None:

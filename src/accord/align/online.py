@@ -26,7 +26,6 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from accord.align.algorithms import Paid
@@ -149,13 +148,14 @@ def credit(learner: Learner, rollouts: Sequence[Rollout], scores: Sequence[Score
     """
     config, device = learner.config, learner.policy.device
     tokens = tokens_of(rollouts, learner.policy.pad_id).to(device)
+    mask_BT = tokens.chosen_BT
     states = [r.states for r in rollouts]
     known = all(
         s is not None for s in states
     )  # but for those behind the last tokens, which are not asked for
-    states_BUD = functional.pad(pad_sequence(states, batch_first=True), (0, 0, 0, 1)) if known else None
+    spare_UD = torch.zeros(len(mask_BT[0]) + 1, learner.policy.width, device=device)
+    states_BUD = pad_sequence([*states, spare_UD], batch_first=True)[:-1] if known else None
     seen, values_BU = _measure(learner, tokens, states_BUD)
-    mask_BT = tokens.chosen_BT
     cut_B = torch.tensor([r.stop is Stop.LENGTH for r in rollouts], device=device)
     score_B = torch.tensor([s.value for s in scores], dtype=torch.float32, device=device)
     rewards_BT, kl_weight = _leash(learner, seen, mask_BT)

@@ -225,7 +225,7 @@ def test_a_step_reads_each_completion_once_and_their_prompt_once(toy):
     policy, tokens_read = toy(), []
     policy.net.get_input_embeddings().register_forward_hook(lambda _, x, y: tokens_read.append(x[0].numel()))
     prefer(policy, WORLD[:3], settings(epochs=2))
-    both_ways = [3 * (2 + 4), 2 + 1 + 2 + 3]  # what is checked before it is trusted
+    both_ways = [3 * (2 + 3), 2 + 1 + 2 + 3]  # what is checked before it is trusted
     assert tokens_read == [*both_ways, 8, 8, 8]  # the reference, and two steps
 
 

@@ -89,6 +89,20 @@ def test_a_server_is_measured_as_judge_beside_a_folder_and_its_answers_are_paid_
     assert row("unusable").cells[1].value == pytest.approx(1 / 12)
 
 
+def test_it_says_how_far_it_is_and_never_goes_back(workspace: Workspace, tmp_path: Path) -> None:
+    pytest.importorskip("openai", reason="openai is not installed: pip install 'accord[test]'")
+    from chatting import chat_server, choose, completion
+
+    steps: list[float] = []
+    with chat_server(lambda said: choose(0.8) if "Answer A" in said else completion("No.")) as server:
+        models = [f"{server.url}#one", f"{server.url}#two"]
+        asked = Asked(models, ["hhh", "refusal"])
+        compare_models(
+            workspace, EvaluateStepConfig(rounds=100), asked, progress=lambda m: steps.append(m["step"])
+        )
+    assert steps == [250, 500, 750, 1000]
+
+
 def test_a_judge_is_held_against_what_people_agree_on(workspace: Workspace, tmp_path: Path) -> None:
     pytest.importorskip("openai", reason="openai is not installed: pip install 'accord[test]'")
     from chatting import chat_server, choose

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from accord.chat import Chat, ChatSampler
 from accord.constitution.prefer import SOURCE as CONSTITUTION
 from accord.errors import DataError
 from accord.evaluate.asking import Contestant
 from accord.evaluate.suite import Suite
-from accord.judging import LikelihoodChooser, LikelihoodConfig
+from accord.judging import Asked, Choice, Chooser, LikelihoodChooser, LikelihoodConfig
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.hasten import hasten
 from accord.recipes.likelihoods import ModelLikelihoods
@@ -19,8 +20,10 @@ from accord.recipes.steps import EvaluateStepConfig
 from accord.types import Completion, Prompt, Sampler, digest
 from accord.workspace import Workspace
 
+A = TypeVar("A")
+B = TypeVar("B")
 CHUNK = 64
-"""Prompts answered between two signs of progress."""
+"""Prompts answered, or questions judged, between two signs of progress."""
 JUDGING = LikelihoodConfig(skip_long=True)
 """How a model is asked that is measured as judge: what is too long for it is counted."""
 SURE = 0.75
@@ -30,24 +33,39 @@ MOST = 1000
 
 
 class Chunks:
-    """A sampler in parts, telling how far it is."""
+    """A model that answers and judges in parts of :data:`CHUNK`, telling how far it is."""
 
-    def __init__(self, sampler: Sampler, told: Progress, begun: float, share: float) -> None:
-        self.sampler, self.told, self.begun, self.share = sampler, told, begun, share
+    def __init__(
+        self, sampler: Sampler, chooser: Chooser, told: Progress, begun: float, share: float
+    ) -> None:
+        self.sampler, self.chooser = sampler, chooser
+        self.told, self.begun, self.share = told, begun, share
 
     def sample(self, prompts: Sequence[Prompt], n: int = 1) -> list[list[Completion]]:
-        """The same as the sampler's, prompts in parts of :data:`CHUNK`."""
-        out: list[list[Completion]] = []
-        for at in range(0, len(prompts), CHUNK):
-            out += self.sampler.sample(prompts[at : at + CHUNK], n)
-            done = self.begun + self.share * len(out) / len(prompts)
+        """The same as the sampler's."""
+        return self._parts(prompts, lambda part: self.sampler.sample(part, n))
+
+    def choose(self, asked: Sequence[Asked]) -> list[Choice]:
+        """The same as the chooser's."""
+        return self._parts(asked, self.chooser.choose)
+
+    def _parts(self, every: Sequence[A], answer: Callable[[Sequence[A]], list[B]]) -> list[B]:
+        out: list[B] = []
+        for at in range(0, len(every), CHUNK):
+            out += answer(every[at : at + CHUNK])
+            done = self.begun + self.share * len(out) / len(every)
             self.told({"step": round(1000 * done), "steps": 1000})
         return out
 
 
+Answering = Callable[[SamplingConfig, Progress, float, float], Contestant]
+"""A model as it answers and judges, from how it samples, and whom it tells how far it is: where it begins,
+and how large a share of the whole this is."""
+
+
 def contestant(
     name: str, shown: str, config: EvaluateStepConfig, workspace: Workspace
-) -> tuple[str, Callable[[SamplingConfig], Contestant]]:
+) -> tuple[str, Answering]:
     """What identifies a model, and it as it answers and judges.
 
     Raises:
@@ -56,14 +74,21 @@ def contestant(
     if is_remote(name):
         remote = remote_model(name, workspace)
         chooser, _ = chooser_of(name, JUDGING, workspace=workspace)
-        return remote.identity, lambda sampling: Contestant(
-            shown, ChatSampler(Chat(sampled(remote, sampling))), None, chooser
-        )
+
+        def far(sampling: SamplingConfig, *told: Any) -> Contestant:
+            parts = Chunks(ChatSampler(Chat(sampled(remote, sampling))), chooser, *told)
+            return Contestant(shown, parts, None, parts)
+
+        return remote.identity, far
     lm = config.model_copy(update={"model": name}).load()
     hasten(lm)
     likelihoods = ModelLikelihoods(lm)
-    near = LikelihoodChooser(likelihoods, JUDGING)
-    return lm.weights_hash(), lambda sampling: Contestant(shown, Engine(lm, sampling), likelihoods, near)
+
+    def near(sampling: SamplingConfig, *told: Any) -> Contestant:
+        parts = Chunks(Engine(lm, sampling), LikelihoodChooser(likelihoods, JUDGING), *told)
+        return Contestant(shown, parts, likelihoods, parts)
+
+    return lm.weights_hash(), near
 
 
 def prompts_for(suite: Suite, workspace: Workspace, split: str | None) -> list[Prompt]:

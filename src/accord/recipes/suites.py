@@ -29,7 +29,7 @@ from accord.feedback.formats.files import numbered_rows
 from accord.judging import LikelihoodChooser, LikelihoodConfig
 from accord.lm.engine import SamplingConfig
 from accord.recipes.composition import RULES
-from accord.recipes.contestants import Chunks, contestant, prompts_for
+from accord.recipes.contestants import contestant, prompts_for
 from accord.recipes.likelihoods import ModelLikelihoods
 from accord.recipes.named import chooser_of, is_remote
 from accord.recipes.record import Progress, recorded
@@ -228,7 +228,14 @@ def compare_models(
         models, answers = [], []
         for at, (name, shown) in enumerate(names.items()):
             model, found = _answers(
-                workspace, config, (name, shown), suites, prompts, judges, progress, at / len(names)
+                workspace,
+                config,
+                (name, shown),
+                suites,
+                prompts,
+                judges,
+                progress,
+                (at / len(names), 1 / len(names)),
             )
             models.append(model)
             answers.append(found)
@@ -318,9 +325,10 @@ def _answers(
     prompts: Mapping[str, Sequence[Prompt]],
     judges: Mapping[str, Mapping[str, Judge]],
     progress: Progress,
-    begun: float,
+    part: tuple[float, float],
 ) -> tuple[Model, dict[str, Answers]]:
     name, shown = named
+    begun, share = part  # of all there is to do
     identity, model = contestant(name, shown, config, workspace)
     found = {}
     decoding: dict[str, Any] = {"temperature": config.temperature, "seed": config.seed}
@@ -330,8 +338,8 @@ def _answers(
             temperature=config.temperature,
             seed=config.seed,
         )
-        asked = model(sampling)
-        asked = replace(asked, sampler=Chunks(asked.sampler, progress, begun, 1 / len(suites)))
+        asked = model(sampling, progress, begun, share / len(suites))
+        begun += share / len(suites)
         found[suite.name] = ask(suite, prompts[suite.name], asked, judges[suite.name])
     return Model(shown, identity, {**decoding, "max_new_tokens": config.max_new_tokens}), found
 

@@ -30,6 +30,7 @@ LAYERS = [
         "posting",
         "chat",
         "chat_chooser",
+        "reasoning",
         "environment",
         "errors",
         "config",
@@ -42,7 +43,7 @@ own room, or (but for the stages) from its own layer."""
 DEPTH = {room: depth for depth, layer in enumerate(LAYERS) for room in layer}
 TORCHLESS = (
     "store", "stats", "feedback", "evaluate", "workspace", "types", "judgements", "judging", "posting",
-    "chat", "chat_chooser", "environment", "errors", "config",
+    "chat", "chat_chooser", "reasoning", "environment", "errors", "config",
 )  # fmt: skip
 
 

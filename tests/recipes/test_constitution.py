@@ -196,6 +196,14 @@ def test_a_judge_is_measured_against_people(work: Workspace, capsys: pytest.Capt
     assert report["pull_apart"][0]["pairs"] == 12
 
 
+def test_a_judge_whose_thoughts_never_end_is_of_no_use(work: Workspace) -> None:
+    people(work)
+    config = c.ConstitutePreferConfig(judge="judge", constitution="rules.toml", question=QUESTION)
+    c.check_judge(work, config, limit=4)
+    with pytest.raises(DataError, match="none was usable"):
+        c.check_judge(work, config.model_copy(update={"reason": True}), limit=4)
+
+
 def test_pairs_people_are_not_sure_of_measure_nothing(work: Workspace) -> None:
     people(work, sure=0.6)
     with pytest.raises(DataError, match="people agree to 75%"):

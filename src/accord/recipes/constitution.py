@@ -29,7 +29,7 @@ from accord.constitution.revise import revise as mend
 from accord.errors import ConfigError, DataError, StoreError
 from accord.evaluate.judges import JudgeReport, judge_report
 from accord.feedback.formats.transcript import parse_prompt
-from accord.judging import Asked, LikelihoodConfig, both_orders
+from accord.judging import Asked, Chooser, LikelihoodConfig, both_orders
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.hasten import hasten
 from accord.lm.invariants import check_policy, require
@@ -90,6 +90,8 @@ class ConstitutePreferConfig(PreferConfig):
     """Only the prompts of this split."""
     question: str = phase_two.QUESTION
     """How the judge is asked; {prompt}, {first}, {second} and {criterion} are filled in."""
+    reason: bool = False
+    """The judge thinks in words before it chooses."""
     temperature: float = Field(1.0, gt=0)
     """The judge's log-odds are divided by it."""
     device: str | None = None
@@ -273,7 +275,7 @@ def prefer(
     """
     constitution = read(config.constitution)
     groups = _groups(workspace, config)
-    chooser, judged_by = chooser_of(config.judge, _asked(config), config.device, workspace)
+    chooser, judged_by = _judge(workspace, config)
     ids = digest([[c.id for c in completions] for _, completions in groups])
     inputs = [judged_by, ids, f"constitution:{constitution.hash}"]
     with recorded(workspace, PREFER, config.model_dump(mode="json"), inputs) as record:
@@ -293,8 +295,9 @@ def prefer(
     return workspace.store.run(record.run.id), rows
 
 
-def _asked(config: ConstitutePreferConfig) -> LikelihoodConfig:
-    return LikelihoodConfig(question=config.question, temperature=config.temperature)
+def _judge(workspace: Workspace, config: ConstitutePreferConfig) -> tuple[Chooser, str]:
+    asked = LikelihoodConfig(question=config.question, temperature=config.temperature)
+    return chooser_of(config.judge, asked, config.device, workspace, reason=config.reason)
 
 
 def _share(values: Sequence[Any]) -> float:
@@ -360,7 +363,7 @@ def check_judge(
         Asked(c.prompt, *((c.rejected.text, c.chosen.text) if t else (c.chosen.text, c.rejected.text)))
         for c, t in zip(taken, turned, strict=True)
     ]
-    chooser, judged_by = chooser_of(config.judge, _asked(config), config.device, workspace)
+    chooser, judged_by = _judge(workspace, config)
     inputs = [judged_by, f"constitution:{constitution.hash}", *sources]
     with recorded(workspace, JUDGE, config.model_dump(mode="json"), inputs) as record:
         judged = {

@@ -27,11 +27,14 @@ from accord.lm.adapted import load_model
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.hasten import hasten
 from accord.lm.model import LanguageModel
+from accord.reasoning import ReasoningChooser
 from accord.recipes.likelihoods import ModelLikelihoods
 from accord.types import Sampler, digest
 from accord.workspace import Workspace
 
 TOKEN = "ACCORD_API_KEY"
+THOUGHT = 256
+"""Longest thought of a local judge that reasons, in tokens."""
 ANSWERS = "answers.jsonl"
 """The file in a workspace that keeps what models behind URLs answered."""
 MANNERS = {"token_env", "seconds", "tries", "pause", "parallel", "cache"}
@@ -116,21 +119,33 @@ def sampled(remote: RemoteModel, sampling: SamplingConfig) -> RemoteModel:
 
 
 def chooser_of(
-    name: str, asked: LikelihoodConfig, device: str | None = None, workspace: Workspace | None = None
+    name: str,
+    asked: LikelihoodConfig,
+    device: str | None = None,
+    workspace: Workspace | None = None,
+    *,
+    reason: bool = False,
 ) -> tuple[Chooser, str]:
-    """A model that judges, by name, and what identifies it.
+    """A model that judges, by name, and what identifies it; to ``reason`` is to think in words first.
 
     Raises:
         ConfigError: none is named, or as :func:`remote_model`.
     """
     if not name:
         raise ConfigError("no judge is named: pass --judge FOLDER, --judge URL#MODEL or --judge FILE.toml")
+    thinking = " after thought" if reason else ""
     if not is_remote(name):
         model = merged(name, device)
-        return LikelihoodChooser(ModelLikelihoods(model), asked), f"judge:{model.weights_hash()}"
+        likelihoods, identity = ModelLikelihoods(model), f"judge:{model.weights_hash()}{thinking}"
+        if not reason:
+            return LikelihoodChooser(likelihoods, asked), identity
+        hasten(model)
+        thinker = Engine(model, SamplingConfig(max_new_tokens=THOUGHT, temperature=0.0))
+        return ReasoningChooser(thinker, likelihoods, asked), identity
     remote = remote_model(name, workspace)
-    config = ChatChooserConfig(**asked.model_dump(), reason=remote.reason, top_logprobs=remote.top_logprobs)
-    return ChatChooser(Chat(remote), config), f"judge:{remote.identity}"
+    reasons = remote.reason or reason
+    config = ChatChooserConfig(**asked.model_dump(), reason=reasons, top_logprobs=remote.top_logprobs)
+    return ChatChooser(Chat(remote), config), f"judge:{remote.identity}{thinking}"
 
 
 def merged(name: str, device: str | None) -> LanguageModel:

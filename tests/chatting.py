@@ -55,8 +55,8 @@ def chat_server(should: Callable[[str], str] = lambda said: completion(f"re: {sa
 
 
 def chat(server: Any, **config: Any) -> Chat:
-    """A client of it that does not wait long."""
-    return Chat(ChatConfig(url=server.url, **{"model": "m", "pause": 0.01, "seconds": 0.5, **config}))
+    """A client of it that does not pause long."""
+    return Chat(ChatConfig(url=server.url, **{"model": "m", "pause": 0.01, "seconds": 30.0, **config}))
 
 
 def choose(p_first: float, said: str = "A") -> str:

@@ -43,7 +43,7 @@ def telling(should: Callable[[Any], str], path: str = "/") -> Iterator[Any]:
     """A listening server with ``url``, ``asked`` (headers and bodies), ``told`` (what to say next)."""
     listening: Any = ThreadingHTTPServer(("127.0.0.1", 0), Told)
     listening.told, listening.asked, listening.turn = deque(), [], threading.Lock()
-    listening.should, listening.hang = should, 1.5
+    listening.should, listening.hang = should, 30.0  # a thread of its own, ended with the process
     listening.url = f"http://127.0.0.1:{listening.server_port}{path}"
     threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()
     yield listening

@@ -35,7 +35,7 @@ def server():
 
 
 def remote(server, **config) -> RemoteReward:
-    return RemoteReward(RemoteConfig(url=server.url, **{"pause": 0.01, "seconds": 0.5, **config}))
+    return RemoteReward(RemoteConfig(url=server.url, **{"pause": 0.01, "seconds": 30.0, **config}))
 
 
 def one(server, **config) -> Score:

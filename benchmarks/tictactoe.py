@@ -69,7 +69,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gspo": {},
     "cispo": {},
     "trpo": {"critic_learning_rate": 1e-2, "lam": 1.0},
-    "nlpo": {"epochs": 2, "minibatch": 128, **CRITIC},
+    "nlpo": {"epochs": 2, "minibatch": 128, **CRITIC, "mask_top_p": 0.99, "mask_every": 5},
 }
 """What differs from one algorithm to another, beside its own row."""
 Q = "q-learning"
@@ -110,7 +110,7 @@ def settings_of(name: str, size: Size, seed: int) -> Config:
     return AlignConfig(
         **{
             "algorithm": name, "steps": size.steps, "minibatch": EPISODES, "learning_rate": 3e-3,
-            "beta": 0.03, **shared, **(many if grouped else {"prompts_per_step": EPISODES}), **SETTINGS[name],
+            "beta": 0.06, **shared, **(many if grouped else {"prompts_per_step": EPISODES}), **SETTINGS[name],
         }
     )  # fmt: skip
 

@@ -111,7 +111,8 @@ def run(folder: Path, config: ConstitutionDemoConfig) -> Figures:
     workspace = Workspace.open(folder / "constitution")
     made = workspace.store.runs("constitute_prefer")[-1].metrics["comparisons"]
     people = by_people(folder / "people", config, int(made))
-    return {"summary": summary, "comparisons": made, "people": people}
+    settings = config.model_dump(mode="json")
+    return {"settings": settings, "summary": summary, "comparisons": made, "people": people}
 
 
 def over_seeds(found: Sequence[Figures]) -> Figures:
@@ -156,17 +157,19 @@ def main() -> None:
         folder = given.folder / f"seed-{seed}"
         kept = folder / "figures.json"
         print(f"seed {seed}", file=sys.stderr, flush=True)
-        if not kept.exists():
+        config = ConstitutionDemoConfig(seed=seed, **(QUICK if given.quick else {}))
+        figures = json.loads(kept.read_text()) if kept.exists() else {}
+        if figures.get("settings") != config.model_dump(mode="json"):
             folder.mkdir(parents=True, exist_ok=True)
-            config = ConstitutionDemoConfig(seed=seed, **(QUICK if given.quick else {}))
-            kept.write_text(json.dumps(run(folder, config)))
-        found.append(json.loads(kept.read_text()))
-    figures = over_seeds(found)
-    for part, row in figures["gains"].items():
+            figures = run(folder, config)
+            kept.write_text(json.dumps(figures))
+        found.append(figures)
+    whole = over_seeds(found)
+    for part, row in whole["gains"].items():
         for stage, gain in row.items():
             shown = words(gain, 3) if len(found) > 1 else f"{gain['value']:.3f}"
             print(f"{part} {stage}: {shown} over the start", file=sys.stderr)
-    print(json.dumps({"benchmark": "constitution", "seeds": len(found), **figures, "quick": given.quick}))
+    print(json.dumps({"benchmark": "constitution", "seeds": len(found), **whole, "quick": given.quick}))
 
 
 if __name__ == "__main__":

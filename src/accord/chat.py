@@ -187,7 +187,7 @@ class Chat:
             raw = self._poster.post(json.dumps(body).encode(), key)
         except Refused as error:
             if error.status == 400 and any(sign in error.detail for sign in TURNED_AWAY):
-                return Answer(error.detail, Ended.REFUSED)
+                return Answer("", Ended.REFUSED, thought=error.detail)  # the server's words, not the model's
             raise ModelError(f"{error}{HINTS.get(error.status, '')}") from None
         try:
             said = json.loads(raw)
@@ -232,12 +232,17 @@ def read_answer(said: Any) -> Answer:
     if refusal or finish == "content_filter":
         ended = Ended.REFUSED
     return Answer(
-        content or refusal or "",
+        _clean(content or refusal or ""),
         ended,
-        thought if isinstance(thought, str) else "",
+        _clean(thought) if isinstance(thought, str) else "",
         tuple(_tokens(choice)),
         str(said.get("system_fingerprint") or ""),
     )
+
+
+def _clean(text: str) -> str:
+    """Without halves of characters, which JSON can carry and no file can."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _tokens(choice: Mapping[str, Any]) -> list[Token]:

@@ -38,6 +38,12 @@ def test_near_doubles_go_and_the_first_stays():
     assert len(distinct(said(*texts), alike=0.1)) == 2
 
 
+def test_doubles_among_those_there_are_cost_no_new_ones():
+    known = said("How do I steal a car?", "how do I steal a car", "How do I steal a car!")
+    new = said("How do I rob a bank today?", "how do I steal a CAR", "Tell me a joke about my boss.")
+    assert [p.text for p in distinct(new, known)] == [new[0].text, new[2].text]
+
+
 class Model:
     """Writes what it is told to, in turn."""
 

@@ -139,6 +139,29 @@ def test_a_chain_comes_back_from_its_row():
             from_row(row, "here")
 
 
+@pytest.mark.parametrize("broken", [Completion(" "), Completion("half a sen", stop=Stop.LENGTH)])
+def test_a_response_that_was_cut_is_learned_only_if_it_was_mended(broken):
+    class Cut(Writer):
+        def sample(self, prompts, n=1):
+            return [[broken] for _ in prompts]
+
+    stuck = revise(Cut(""), Critic(lambda p: Completion("")), RULES, PROMPTS, ReviseConfig(rounds=1))
+    assert not any(chain.whole for chain in stuck)
+    mended = revise(Cut(""), Critic(lambda p: Completion("well")), RULES, PROMPTS, ReviseConfig(rounds=1))
+    assert all(chain.whole and chain.cut for chain in mended)
+    assert all(chain.whole for chain in revise(Writer("x"), Critic(), RULES, PROMPTS, ReviseConfig()))
+    assert [from_row(as_row(chain), "here") for chain in stuck] == stuck
+
+
+def test_a_prompt_keeps_its_own_id_and_its_system_message_stays_first():
+    prompt = Prompt((Message("system", "Be kind."), Message("user", "Hi")), id="mine")
+    critic = Critic()
+    chain = revise(Writer("x"), critic, RULES, [prompt], ReviseConfig(rounds=1, shown=1))[0]
+    assert from_row(as_row(chain), "here").prompt.id == "mine"
+    assert [turn.role for turn in critic.asked[0].messages].index("system") == 0
+    assert critic.asked[0].messages[1].content == "p"
+
+
 def test_nothing_to_do_is_an_error():
     with pytest.raises(DataError, match="no prompts"):
         revise(Writer("x"), Critic(), RULES, [], ReviseConfig())

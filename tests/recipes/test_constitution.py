@@ -12,9 +12,12 @@ import pytest
 from accord.cli import main
 from accord.constitution import prefer as phase_two
 from accord.constitution.prefer import SOURCE
+from accord.constitution.revise import Chain, Step, as_row
 from accord.errors import ConfigError, DataError, StoreError
 from accord.judgements import Comparison
 from accord.lm.adapted import load_model
+from accord.lm.engine import Engine, SamplingConfig
+from accord.lm.render import Template
 from accord.lm.tiny import write_tiny
 from accord.recipes import constitution as c
 from accord.recipes.record import comparisons_of, recorded
@@ -76,7 +79,8 @@ def test_both_phases_from_the_command_line(work: Workspace, capsys: pytest.Captu
         "model",
         "--constitution",
         "rules.toml",
-        *SMALL,
+        "--max-new-tokens",
+        "64",
         capsys=capsys,
     )
     assert made["chains"] == 12
@@ -85,7 +89,8 @@ def test_both_phases_from_the_command_line(work: Workspace, capsys: pytest.Captu
         work, "constitute", "supervise", "--model", "model", "--helpful", "train", "--learning-rate", "1e-3",
         *SMALL, capsys=capsys,
     )  # fmt: skip
-    assert trained["revisions"] == 12
+    chains = c.read_chains(work.store.artefact(str(made["artefact"])).path)
+    assert trained["revisions"] == sum(chain.whole for chain in chains) > 4
     accord(work, "sample", "--model", str(trained["model"]), "--n", "3", *SMALL, capsys=capsys)
     preferred = accord(
         work, "constitute", "prefer", "--judge", "judge", "--constitution", "rules.toml", "--of",
@@ -135,6 +140,77 @@ def test_a_run_that_broke_off_goes_on_to_the_same_chains(
     assert list(c.read_chains(run.path / c.CHAINS)) == whole
     with pytest.raises(StoreError, match="no unfinished"):
         c.revise(work, config, resume=True)
+
+
+def test_what_a_file_cannot_split_and_where_a_kill_can_tear_it(work: Workspace) -> None:
+    """Line separators inside of texts, a prompt with an id of its own, and half a character at the end."""
+    prompts = [Prompt.from_text(f"what is {i} ?", id=f"own {i}") for i in range(3)]
+    chains = [Chain(p, "so\u2028it\u0085is \u00e9", (Step("mild", "it\u2029", "that"),)) for p in prompts]
+    path = work.path / "chains.jsonl"
+    whole = "".join(json.dumps(as_row(one), ensure_ascii=False) + "\n" for one in chains).encode()
+    path.write_bytes(whole + '{"id": "é'.encode()[:-1])
+    assert c._read_back(path, prompts) == chains
+    assert path.read_bytes() == whole
+    with pytest.raises(StoreError, match="other prompts"):
+        c._read_back(path, prompts[::-1])
+
+
+def test_a_text_that_is_too_long_is_counted_and_ends_nothing(work: Workspace) -> None:
+    long = Prompt.from_text("it is that thing " * 200)
+    work.store.add_prompts([long], "train")
+    config = c.ReviseStepConfig(model="model", constitution="rules.toml", max_new_tokens=8)
+    run, chains = c.revise(work, config)
+    assert len(chains) == 13
+    assert [chain.prompt.id for chain in chains if not chain.response] == [long.id]
+    assert run.metrics["cut"] >= 1
+    prompts = work.store.prompts("train")
+    work.store.add_groups([(p, [Completion("it is that " * 300), Completion("so")]) for p in prompts[:1]])
+    work.store.add_groups([(p, [Completion("it is"), Completion("that")]) for p in prompts[1:9]])
+    asked = c.ConstitutePreferConfig(
+        judge="judge", constitution="rules.toml", question=QUESTION, most_flipped=1
+    )
+    run, _ = c.prefer(work, asked)
+    assert (run.metrics["pairs"], run.metrics["comparisons"], run.metrics["unusable"]) == (9, 8, 1)
+
+
+def test_the_template_and_the_weights_form_hold_for_responses_too(work: Workspace) -> None:
+    config = c.ReviseStepConfig(model="model", constitution="rules.toml", max_new_tokens=8, limit=4)
+    chat, plain = (
+        c.revise(work, config.model_copy(update={"template": template}))[1]
+        for template in (None, Template.PLAIN)
+    )
+    assert [one.response for one in chat] != [one.response for one in plain]
+
+
+def test_helpful_answers_are_those_of_the_model_as_it_was(work: Workspace) -> None:
+    config = c.SuperviseStepConfig(model="model", helpful="train", max_new_tokens=64, helpful_share=0.5)
+    policy = config.load()
+    found = c._helpful(work, policy, config, 6)
+    prompts = work.store.prompts("train")[:6]
+    sampling = SamplingConfig(max_new_tokens=64, seed=0)
+    answers = [group[0] for group in Engine(config.load(), sampling).sample(prompts)]
+    wanted = [(p.id, a.text) for p, a in zip(prompts, answers, strict=True) if a.stop != "length"]
+    assert [(p.id, a.text) for p, a in found] == wanted
+    assert c._helpful(work, policy, config.model_copy(update={"helpful": ""}), 6) == []
+
+
+def test_prompts_that_provoke_from_the_command_line(
+    work: Workspace, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """One that is stored elsewhere already is left out; the answers are judged and what judged is
+    recorded."""
+    templates = tmp_path / "provoke.toml"
+    templates.write_text('[templates]\nrude = ["what is {n} ?"]\nbad = ["so {n} it is"]\n'
+                         '[slots]\nn = ["3", "that thing"]\n')  # fmt: skip
+    words = ["constitute", "redteam", "--templates", str(templates), "--model", "model", *SMALL]
+    found = accord(work, *words, capsys=capsys)
+    assert (found["prompts"], found["new"]) == (3, 3)
+    again = accord(work, *words, "--write", "2", capsys=capsys)
+    assert again["new"] <= 2
+    assert len(work.store.runs("constitute_redteam")[-1].inputs) == 2
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[templates]\nrude = 3\n")
+    accord(work, "constitute", "redteam", "--templates", str(bad), code=2, capsys=capsys)
 
 
 def test_a_critic_of_its_own_makes_other_revisions_of_the_same_responses(work: Workspace) -> None:

@@ -184,6 +184,8 @@ def _published(path: Path) -> Constitution:
     rows: list[Mapping[str, Any]] = []
     with opened(path, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
             except ValueError as error:

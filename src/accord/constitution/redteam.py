@@ -91,7 +91,9 @@ def written_by(
             for one, a in zip(about, answers, strict=True)
             if a.stop is not Stop.LENGTH and _first(a.text)
         ]
-        kept = distinct([*known, *found, *fresh])[len(known) + len(found) :] if fresh else []
+        kept = distinct(fresh, [*known, *found])
+        for prompt in kept:  # shown from now on, so that the next requests are others
+            by[category_of(prompt)].append(prompt)
         useless += wanted - len(kept)
         found += kept
     return found, useless
@@ -108,20 +110,22 @@ def _first(text: str) -> str:
     return re.sub(r"^(?:\d+[.)]|[-*])\s*", "", lines[0]).strip("\"'“” ") if lines else ""
 
 
-def distinct(prompts: Sequence[Prompt], alike: float = 0.8) -> list[Prompt]:
-    """Prompts without those whose words' pairs are to ``alike`` the same as an earlier one's (Jaccard)."""
+def distinct(prompts: Sequence[Prompt], beside: Sequence[Prompt] = (), alike: float = 0.8) -> list[Prompt]:
+    """Prompts without those whose words' pairs are to ``alike`` the same (Jaccard) as those of an earlier
+    one, or of one ``beside`` them."""
     kept: list[Prompt] = []
     sets: list[frozenset[object]] = []
     where: dict[object, list[int]] = {}
-    for prompt in prompts:
+    for number, prompt in enumerate([*beside, *prompts]):
         said = _pairs(prompt)
         shared = Counter(i for pair in said for i in where.get(pair, ()))
         if any(both >= alike * len(said | sets[i]) for i, both in shared.items()):
             continue
         for pair in said:
-            where.setdefault(pair, []).append(len(kept))
-        kept.append(prompt)
+            where.setdefault(pair, []).append(len(sets))
         sets.append(said)
+        if number >= len(beside):
+            kept.append(prompt)
     return kept
 
 

@@ -12,7 +12,7 @@ had by a constitution whose critique requests ask for one sentence.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import Field
@@ -54,6 +54,13 @@ class Chain:
     prompt: Prompt
     response: str
     steps: tuple[Step, ...]
+    cut: bool = False
+    """Whether the response was empty, or cut off by the length limit."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the last text is one that can be learned: not the cut response itself."""
+        return not self.cut or self.revision != self.response
 
     @property
     def revision(self) -> str:
@@ -88,8 +95,8 @@ def revise(
         )
     shown = examples(constitution, config.shown)
     drawn = [draw(constitution.critics, f"{config.seed}/{p.id}", config.rounds) for p in prompts]
-    texts = [group[0].text.strip() for group in writer.sample(prompts)]
-    chains = [Chain(prompt, text, ()) for prompt, text in zip(prompts, texts, strict=True)]
+    first = [group[0] for group in writer.sample(prompts)]
+    chains = [Chain(p, c.text.strip(), (), not _usable(c)) for p, c in zip(prompts, first, strict=True)]
     for number in range(config.rounds):
         principles = [each[number] for each in drawn]
         asked = [
@@ -105,9 +112,7 @@ def revise(
         )
         revisions = dict(zip(again, (_usable(group[0]) for group in mended), strict=True))
         chains = [
-            Chain(
-                c.prompt, c.response, (*c.steps, _step(c, principles[i], critiques[i], revisions.get(i, "")))
-            )
+            replace(c, steps=(*c.steps, _step(c, principles[i], critiques[i], revisions.get(i, ""))))
             for i, c in enumerate(chains)
         ]
         progress({"step": 2 * number + 2, "steps": 2 * config.rounds})
@@ -119,7 +124,9 @@ def critique_prompt(
 ) -> Prompt:
     """The conversation with the response, and the request for a critique of it."""
     turns = (Message("assistant", response), Message("user", principle.critique))
-    return Prompt((*shown, *prompt.messages, *turns))
+    said = prompt.messages
+    system = next((i for i, turn in enumerate(said) if turn.role != "system"), len(said))
+    return Prompt((*said[:system], *shown, *said[system:], *turns))
 
 
 def revision_prompt(asked: Prompt, critique: str, principle: Principle) -> Prompt:
@@ -185,7 +192,8 @@ def as_row(chain: Chain) -> dict[str, Any]:
         | ({"unusable": s.unusable} if s.unusable else {})
         for s in chain.steps
     ]
-    return {"id": chain.prompt.id, "messages": messages, "initial_response": chain.response, "steps": steps}
+    row = {"id": chain.prompt.id, "messages": messages, "initial_response": chain.response, "steps": steps}
+    return row | ({"cut": True} if chain.cut else {})
 
 
 def from_row(row: Mapping[str, Any], where: str) -> Chain:
@@ -200,8 +208,8 @@ def from_row(row: Mapping[str, Any], where: str) -> Chain:
             for s in row["steps"]
         )
         turns = tuple(Message(str(m["role"]), str(m["content"])) for m in row["messages"])
-        prompt = Prompt(turns)
-        return Chain(prompt, str(row["initial_response"]), steps)
+        prompt = Prompt(turns, id=str(row.get("id", "")))
+        return Chain(prompt, str(row["initial_response"]), steps, bool(row.get("cut", False)))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{where}: no chain ({type(error).__name__}: {error}); a row has messages, initial_response and "

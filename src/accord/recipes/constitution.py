@@ -128,8 +128,10 @@ def revise(
     shared = {"max_new_tokens": config.max_new_tokens, "seed": config.seed}
     writing = SamplingConfig(**shared, temperature=config.temperature)
     mending = SamplingConfig(**shared, temperature=config.critic_temperature)
-    writer, written_by = sampler_of(named(config), writing, config.device, workspace)
-    critic, mended_by = sampler_of(config.critic or config.model, mending, config.device, workspace)
+    writer, written_by = sampler_of(named(config), writing, config.device, workspace, loaded=config.loaded)
+    critic, mended_by = sampler_of(
+        config.critic or config.model, mending, config.device, workspace, loaded=config.loaded
+    )
     inputs = [
         written_by,
         digest([p.id for p in prompts]),
@@ -154,6 +156,7 @@ def revise(
             "chains": len(chains),
             "changed": sum(chain.revision != chain.response for chain in chains),
             "unusable": sum(row.unusable for row in found),
+            "cut": sum(chain.cut for chain in chains),
             "constitution": f"{constitution.name} {constitution.version} ({constitution.hash})",
         }
     return workspace.store.run(record.run.id), chains
@@ -161,14 +164,16 @@ def revise(
 
 def _read_back(path: Path, prompts: Sequence[Prompt]) -> list[Chain]:
     """Whole lines of a run that broke off; a torn last one is dropped from the file."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]
-    if len(whole) < len(lines):
-        path.write_text("".join(whole), encoding="utf-8")
-    chains = [from_row(json.loads(line), f"{path}, line {i}") for i, line in enumerate(whole, 1)]
+    written = path.read_bytes() if path.exists() else b""
+    whole = written[: written.rfind(b"\n") + 1]
+    if len(whole) < len(written):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    lines = whole.split(b"\n")[:-1]
+    chains = [from_row(json.loads(line), f"{path}, line {i}") for i, line in enumerate(lines, 1)]
     if [c.prompt.id for c in chains] != [p.id for p in prompts[: len(chains)]]:
         raise StoreError(f"{path} holds chains of other prompts; start a new run without --resume")
-    return [Chain(prompt, c.response, c.steps) for prompt, c in zip(prompts, chains, strict=False)]
+    return [replace(c, prompt=prompt) for prompt, c in zip(prompts, chains, strict=False)]
 
 
 def read_chains(path: Path) -> Iterator[Chain]:
@@ -214,9 +219,10 @@ def supervise(
     policy = config.load()
     policy.merge()
     require(check_policy(policy, config.seed))
-    learned = [(chain.prompt, Completion(chain.revision)) for chain in chains]
+    # a response that was cut and never mended would teach not to end
+    learned = [(chain.prompt, Completion(chain.revision)) for chain in chains if chain.whole]
     helpful = _helpful(workspace, policy, config, len(learned))
-    inputs = [policy.weights_hash(), digest([(p.id, c.text) for p, c in learned]), *sources]
+    inputs = [policy.weights_hash(), digest([(p.id, c.text) for p, c in [*learned, *helpful]]), *sources]
     with recorded(workspace, SUPERVISE, config.model_dump(mode="json"), inputs) as record:
         report = learn(
             policy, [*learned, *helpful], config, folder=record.run.path / "training", progress=progress
@@ -242,7 +248,7 @@ def _latest_chains(workspace: Workspace) -> tuple[list[str], list[Chain]]:
         raise StoreError("no chains were made here yet; make some with: accord constitute revise")
     made = workspace.store.artefact(runs[-1].metrics["artefact"])
     stored = {p.id: p for p in workspace.store.prompts()}
-    chains = [Chain(stored.get(c.prompt.id, c.prompt), c.response, c.steps) for c in read_chains(made.path)]
+    chains = [replace(c, prompt=stored.get(c.prompt.id, c.prompt)) for c in read_chains(made.path)]
     return [made.id], chains
 
 
@@ -296,7 +302,7 @@ def prefer(
 
 
 def _judge(workspace: Workspace, config: ConstitutePreferConfig) -> tuple[Chooser, str]:
-    asked = LikelihoodConfig(question=config.question, temperature=config.temperature)
+    asked = LikelihoodConfig(question=config.question, temperature=config.temperature, skip_long=True)
     return chooser_of(config.judge, asked, config.device, workspace, reason=config.reason)
 
 
@@ -350,7 +356,16 @@ def check_judge(
     """
     constitution = read(config.constitution)
     sources, compared = comparisons_of(workspace)
-    known = [c for c in compared if c.source != phase_two.SOURCE and c.p_chosen >= sure]
+    if not constitution.choosers:
+        raise DataError(f"{constitution.name!r} has no principle that chooses; give one a choose request")
+    splits = workspace.store.splits()
+    known = [
+        c
+        for c in compared
+        if c.source != phase_two.SOURCE
+        and c.p_chosen >= sure
+        and config.split in (None, splits.get(c.prompt.id))
+    ]
     if not known:
         raise DataError(
             f"there is no pair on which people agree to {sure:.0%}: a judge is measured against people's "

@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field
 
 from accord.chat import Chat, ChatConfig, ChatSampler
 from accord.chat_chooser import ChatChooser, ChatChooserConfig
-from accord.errors import ConfigError
+from accord.errors import ConfigError, DataError
 from accord.judging import Chooser, LikelihoodChooser, LikelihoodConfig
 from accord.lm.adapted import load_model
 from accord.lm.engine import Engine, SamplingConfig
@@ -29,12 +31,14 @@ from accord.lm.hasten import hasten
 from accord.lm.model import LanguageModel
 from accord.reasoning import ReasoningChooser
 from accord.recipes.likelihoods import ModelLikelihoods
-from accord.types import Sampler, digest
+from accord.types import Completion, Prompt, Sampler, Stop, digest
 from accord.workspace import Workspace
 
 TOKEN = "ACCORD_API_KEY"
 THOUGHT = 256
 """Longest thought of a local judge that reasons, in tokens."""
+VERDICT_ROOM = 64
+"""Tokens kept free behind it for the question after the letter, and the letter."""
 ANSWERS = "answers.jsonl"
 """The file in a workspace that keeps what models behind URLs answered."""
 MANNERS = {"token_env", "seconds", "tries", "pause", "parallel", "cache"}
@@ -84,18 +88,24 @@ def remote_model(name: str, workspace: Workspace | None = None) -> RemoteModel:
 
 
 def sampler_of(
-    name: str, sampling: SamplingConfig, device: str | None = None, workspace: Workspace | None = None
+    name: str,
+    sampling: SamplingConfig,
+    device: str | None = None,
+    workspace: Workspace | None = None,
+    *,
+    loaded: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Sampler, str]:
-    """A model that writes, by name, and what identifies it. What a .toml file says of sampling holds.
+    """A model that writes, by name, and what identifies it; ``loaded`` says how local weights are loaded.
+    What a .toml file says of sampling holds.
 
     Raises:
         ConfigError: as :func:`remote_model`; or a model behind a URL is asked for ``top_k``, which has no
             place in the protocol.
     """
     if not is_remote(name):
-        model = merged(name, device)
+        model = merged(name, device, **loaded)
         hasten(model)
-        return Engine(model, sampling), model.weights_hash()
+        return Fitting(Engine(model, sampling)), model.weights_hash()
     remote = sampled(remote_model(name, workspace), sampling)
     return ChatSampler(Chat(remote)), remote.identity
 
@@ -140,7 +150,10 @@ def chooser_of(
         if not reason:
             return LikelihoodChooser(likelihoods, asked), identity
         hasten(model)
-        thinker = Engine(model, SamplingConfig(max_new_tokens=THOUGHT, temperature=0.0))
+        # the verdict has to fit behind the thought
+        thinker = Fitting(
+            Engine(model, SamplingConfig(max_new_tokens=THOUGHT, temperature=0.0)), VERDICT_ROOM
+        )
         return ReasoningChooser(thinker, likelihoods, asked), identity
     remote = remote_model(name, workspace)
     reasons = remote.reason or reason
@@ -148,8 +161,37 @@ def chooser_of(
     return ChatChooser(Chat(remote), config), f"judge:{remote.identity}{thinking}"
 
 
-def merged(name: str, device: str | None) -> LanguageModel:
+class Fitting:
+    """A ``Sampler`` over an engine: a prompt that does not fit is answered by nothing, cut before it began.
+
+    One text that is too long must not end a run of thousands; who asks counts what came back empty. ``room``
+    tokens are kept free behind the answer.
+    """
+
+    def __init__(self, engine: Engine, room: int = 0) -> None:
+        self.engine = engine
+        self.room = room
+
+    def sample(self, prompts: Sequence[Prompt], n: int = 1) -> list[list[Completion]]:
+        """``n`` completions for each prompt, in the prompts' order."""
+        short = [i for i, prompt in enumerate(prompts) if self._fits(prompt)]
+        found = dict(
+            zip(short, self.engine.sample([prompts[i] for i in short], n) if short else [], strict=True)
+        )
+        nothing = [Completion("", stop=Stop.LENGTH)] * n
+        return [found.get(i, nothing) for i in range(len(prompts))]
+
+    def _fits(self, prompt: Prompt) -> bool:
+        limit = self.engine.model.context
+        try:
+            length = len(self.engine.encode(prompt)) + self.engine.config.max_new_tokens
+        except DataError:
+            return False
+        return limit is None or length + self.room <= limit
+
+
+def merged(name: str, device: str | None, **loaded: Any) -> LanguageModel:
     """A local model by name, its adapter merged."""
-    model = load_model(name, device=device)
+    model = load_model(name, device=device, **loaded)
     model.merge()
     return model

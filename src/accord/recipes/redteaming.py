@@ -23,7 +23,7 @@ from accord.recipes.named import sampler_of
 from accord.recipes.record import recorded
 from accord.recipes.steps import ModelConfig, scorer_of
 from accord.store.lineage import Run
-from accord.types import Prompt, Sampler, digest, score_groups
+from accord.types import Prompt, Sampler, Scorer, digest, score_groups
 from accord.workspace import Workspace
 
 REDTEAM = "constitute_redteam"
@@ -61,27 +61,34 @@ def redteam(workspace: Workspace, config: RedteamConfig) -> tuple[Run, Coverage,
         ConfigError: a model is needed and none is named.
     """
     known = workspace.store.prompts(config.split)
-    made = distinct([*known, *_from_templates(config)])[len(known) :]
+    stored = {prompt.id for prompt in workspace.store.prompts()}
+    made = [p for p in distinct(_from_templates(config), known) if p.id not in stored]
     useless = 0
+    sources: list[str] = []
     sampling = SamplingConfig(max_new_tokens=config.max_new_tokens, seed=config.seed)
     sampler: Sampler | None = None
     if config.write or config.reward:
-        sampler, _ = sampler_of(named(config), sampling, config.device, workspace)
+        sampler, answered_by = sampler_of(
+            named(config), sampling, config.device, workspace, loaded=config.loaded
+        )
+        sources.append(answered_by)
     if config.write and sampler is not None:
         written, useless = written_by(sampler, [*known, *made], config.write, seed=config.seed)
-        made += written
+        made += [prompt for prompt in written if prompt.id not in stored]
     prompts = [*known, *made]
     if not prompts:
         raise DataError(
             f"no prompts in split {config.split!r}; name --templates, or import some to begin with"
         )
-    with recorded(
-        workspace, REDTEAM, config.model_dump(mode="json"), [digest([p.id for p in prompts])]
-    ) as record:
+    scorer: Scorer | None = None
+    if config.reward:
+        scorer, judged_by = scorer_of(workspace, config.reward, config.label)
+        sources += judged_by
+    inputs = [digest([p.id for p in prompts]), *sources]
+    with recorded(workspace, REDTEAM, config.model_dump(mode="json"), inputs) as record:
         workspace.store.add_prompts(made, config.split)
         covered, found = coverage(prompts), list[Success]()
-        if config.reward and sampler is not None:
-            scorer, _ = scorer_of(workspace, config.reward, config.label)
+        if scorer is not None and sampler is not None:
             groups = list(zip(prompts, sampler.sample(prompts), strict=True))
             bad = [scores[0].value < config.harmful_below for scores in score_groups(scorer, groups)]
             found = success(prompts, bad)

@@ -21,6 +21,7 @@ from accord.errors import ConfigError, StoreError
 from accord.evaluate.compare import EvaluateConfig
 from accord.evaluate.compare import evaluate as compare
 from accord.evaluate.record import KL, Evaluation
+from accord.lm.adapted import load_model
 from accord.lm.classifier import Reads, SequenceClassifier
 from accord.lm.divergence import completion_kl
 from accord.lm.engine import Engine, SamplingConfig
@@ -61,11 +62,16 @@ class ModelConfig(Config):
     template: Template | None = None
     """How prompts are written: chat, plain or hh; the tokenizer's chat template where it has one."""
 
+    @property
+    def loaded(self) -> dict[str, Any]:
+        """How weights are loaded, whoever's they are."""
+        return {"dtype": self.dtype, "template": self.template}
+
     def load(self) -> LanguageModel:
         """The model. Raises ConfigError where none is named."""
         if not self.model:
             raise ConfigError("no model is named: pass --model FOLDER, or set model in accord.toml")
-        return LanguageModel.load(self.model, dtype=self.dtype, device=self.device, template=self.template)
+        return load_model(self.model, device=self.device, **self.loaded)
 
 
 class SampleConfig(SamplingConfig, ModelConfig):

@@ -2,9 +2,8 @@
 
 Phase one: the starter responds, a model taught to criticise and mend (``helpdesk.critic``) follows a
 principle a round, and the starter learns the last revisions. Phase two: the same critic chooses between two
-answers of the new model, a reward model learns its choices, PPO follows the reward. ``people`` adds the
-other way, from the same start with as many comparisons by the simulated labelers. Gold is shown to no
-training: it measures.
+answers of the new model, a reward model learns its choices, PPO follows the reward. Gold is shown to no
+training: it measures. ``benchmarks/constitution.py`` sets the simulated labelers beside it.
 """
 
 from __future__ import annotations

@@ -150,15 +150,53 @@ def test_states_kept_in_sampling_stand_for_a_forward_of_the_policy(toy, monkeypa
     rollouts, scores = rollouts_of(learner, 1)
     read, hidden = [], LanguageModel.hidden
     monkeypatch.setattr(LanguageModel, "hidden", lambda *a, **k: read.append(a[0]) or hidden(*a, **k))
-    known = credit(learner, rollouts, scores)
+    known = credit(learner, rollouts, scores, fresh=True)
     assert learner.policy not in read
-    read_again = credit(learner, [replace(r, states=None) for r in rollouts], scores)
+    read_again = credit(learner, [replace(r, states=None) for r in rollouts], scores, fresh=True)
     assert learner.policy in read
     for name, value in vars(known).items():
         if name.endswith("_BT"):
             torch.testing.assert_close(value, getattr(read_again, name), atol=1e-4, rtol=1e-4, msg=name)
     assert known.metrics == pytest.approx(read_again.metrics, abs=1e-4)
     assert known.metrics["kl"] > 1e-4
+
+
+def test_a_loop_of_ones_own_reads_the_policy_as_it_is(toy):
+    """States of weights that have changed since are not taken for theirs, however little they changed."""
+    learner = prepared(toy())
+    rollouts, scores = rollouts_of(learner)
+    assert all(r.states is not None for r in rollouts)
+    with torch.no_grad():
+        for p in learner.policy.trainable():
+            p.mul_(1.0 + 1e-4)
+    now = credit(learner, [replace(r, states=None) for r in rollouts], scores)
+    assert torch.equal(credit(learner, rollouts, scores).logprobs_BT, now.logprobs_BT)
+    assert not torch.equal(credit(learner, rollouts, scores, fresh=True).logprobs_BT, now.logprobs_BT)
+
+
+def test_what_a_step_returns_holds_no_states(toy):
+    _, rollouts, _ = run_step(Learner(toy(), run_config()), ShareOfGood(), PROMPTS, 0)
+    assert all(r.states is None for r in rollouts)
+
+
+def test_more_states_than_memory_is_meant_for_are_not_kept(toy, monkeypatch):
+    learner = Learner(toy(), run_config())
+    config = learner.config
+    tokens = config.prompts_per_step * config.samples * config.max_new_tokens
+    for room, kept in ((tokens * learner.policy.width, True), (tokens * learner.policy.width - 1, False)):
+        monkeypatch.setattr("accord.align.learner.KEPT_FLOATS", room)
+        assert learner.engine(0).keep_states is kept
+
+
+def test_a_loop_in_bfloat16_of_ones_own_is_held_to_bfloat16(toy):
+    """Two lines of docs/loop.md: rounding of the products alone must not end a run."""
+    learner = prepared(toy(), epochs=1)
+    rollouts, scores = rollouts_of(learner)
+    with torch.autocast("cpu", torch.bfloat16):
+        batch = credit(learner, rollouts, scores)
+        torch.clear_autocast_cache()
+        moved = batch.metrics | {"sampler_gap": online.GAP_BOUND * 2}
+        assert learn(learner, replace(batch, metrics=moved), 0)["sampler_gap"] > online.GAP_BOUND
 
 
 @pytest.mark.parametrize(

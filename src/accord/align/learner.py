@@ -19,6 +19,7 @@ from accord.types import digest
 
 TRUNK_SHARE = 0.1
 """A critic's own trunk learns at this share of its head's rate: the head starts from nothing."""
+KEPT_FLOATS = 2**27  # of states a step keeps for `credit`, at most: 512 MiB
 
 
 class Learner:
@@ -103,6 +104,8 @@ class Learner:
     def engine(self, step: int) -> Engine:
         """The sampler of ``step``, on the policy's own weights."""
         config = self.config
+        keep = self.exact and config.row.learn is None and config.truncation != "bootstrap"
+        floats = config.prompts_per_step * config.samples * config.max_new_tokens * self.policy.width
         return Engine(
             self.policy,
             SamplingConfig(
@@ -112,7 +115,7 @@ class Learner:
                 seed=step_seed(config.seed, step),
             ),
             None if self.masker is None else Support(self.masker, config.mask_top_p),
-            self.exact and config.row.learn is None and config.truncation != "bootstrap",
+            keep and floats <= KEPT_FLOATS,
         )
 
 

@@ -138,10 +138,12 @@ def judge(scorer: Scorer, rollouts: Sequence[Rollout]) -> list[Score]:
 
 
 @torch.no_grad()
-def credit(learner: Learner, rollouts: Sequence[Rollout], scores: Sequence[Score]) -> Batch:
+def credit(
+    learner: Learner, rollouts: Sequence[Rollout], scores: Sequence[Score], *, fresh: bool = False
+) -> Batch:
     """Old log-probs, values, KL to the reference, rewards and advantages of a step's rollouts.
 
-    With the states they were sampled from they are not read again; ``learn`` reports what that changes.
+    ``fresh``: the policy is as it sampled them, so that it need not read them again where it kept its states.
 
     Raises:
         DataError: cut completions are masked and next to nothing is left.
@@ -149,11 +151,9 @@ def credit(learner: Learner, rollouts: Sequence[Rollout], scores: Sequence[Score
     config, device = learner.config, learner.policy.device
     tokens = tokens_of(rollouts, learner.policy.pad_id).to(device)
     mask_BT = tokens.chosen_BT
-    states = [r.states for r in rollouts]
-    known = all(
-        s is not None for s in states
-    )  # but for those behind the last tokens, which are not asked for
+    states = [r.states if fresh else None for r in rollouts]  # the last tokens' own are not asked for
     spare_UD = torch.zeros(len(mask_BT[0]) + 1, learner.policy.width, device=device)
+    known = all(s is not None for s in states)
     states_BUD = pad_sequence([*states, spare_UD], batch_first=True)[:-1] if known else None
     seen, values_BU = _measure(learner, tokens, states_BUD)
     cut_B = torch.tensor([r.stop is Stop.LENGTH for r in rollouts], device=device)
@@ -333,7 +333,8 @@ def learn(learner: Learner, batch: Batch, step: int) -> dict[str, float]:
     means = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
     means["first_ratio"] = rows[0]["ratio_mean"]
     means["sampler_gap"] = max(rows[0]["sampler_gap"], batch.metrics["sampler_gap"])
-    check_first_ratio(means["first_ratio"], step, means["sampler_gap"] if learner.exact else 0.0)
+    exact = learner.exact and not torch.is_autocast_enabled(learner.policy.device.type)
+    check_first_ratio(means["first_ratio"], step, means["sampler_gap"] if exact else 0.0)
     if not warm:
         learner.beta.update(batch.metrics["kl"], len(batch.tokens))
         learner.follow(step)
@@ -433,7 +434,8 @@ def run_step(
     rollouts = sample(learner.engine(step), drawn, learner.config.samples, step)
     scores = [Score(0.0)] * len(rollouts) if scorer is None else judge(scorer, rollouts)
     with mixed_precision(learner.policy.device, learner.config.mixed_precision):
-        batch = credit(learner, rollouts, scores)
+        batch = credit(learner, rollouts, scores, fresh=True)
+        rollouts = [replace(rollout, states=None) for rollout in rollouts]
         torch.clear_autocast_cache()  # what was cast without gradients must not be read with them
         metrics = batch.metrics | learn(learner, batch, step)
     if isinstance(scorer, Adapts) and step >= learner.config.critic_warmup:  # a still policy cannot answer

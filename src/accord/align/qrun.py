@@ -160,7 +160,7 @@ def _tensors(learner: QLearner) -> dict[str, Tensor]:
     return found | {f"target.{name}": behind[name].detach() for name in trained}
 
 
-_FIELDS = [f.name for f in fields(Rollout) if f.name not in ("prompt", "kept")]
+_FIELDS = [f.name for f in fields(Rollout) if f.name not in ("prompt", "kept", "states")]
 """Of a rollout, what JSON holds as it is."""
 
 

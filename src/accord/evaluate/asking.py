@@ -172,7 +172,10 @@ def _judged(
     if not isinstance(judge, Choice | Reference):
         return scores_of(name, judge, prompts, groups)
     if model.likelihoods is None:
-        raise DataError(f"the scorer {name!r} asks how likely texts are, and {model.name} does not say")
+        raise DataError(
+            f"the scorer {name!r} asks how likely texts are, and {model.name} "
+            "does not say; take a local model"
+        )
     if isinstance(judge, Choice):
         asked = [judge.of(prompt) for prompt in prompts]
         found = model.likelihoods.logprobs(

@@ -199,10 +199,8 @@ class Engine:
                 for state in states:
                     state.join(prompts[first:last], begun[first:last], at_B)
                 alive += new
-            seen_BD = states[0].hidden_BD
-            for row, state_D, token, logprob in zip(
-                alive, seen_BD, *self._choose(states, alive), strict=True
-            ):
+            chosen = zip(alive, states[0].hidden_BD, *self._choose(states, alive), strict=True)
+            for row, state_D, token, logprob in chosen:
                 row.ids.append(token)
                 row.logprobs.append(logprob)
                 row.states += [state_D] if self.keep_states else []

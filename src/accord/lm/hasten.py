@@ -17,7 +17,6 @@ from accord.lm.decode import Lean, reason_against
 from accord.lm.engine import Ids, State
 from accord.lm.invariants import LOGPROB_BOUND
 from accord.lm.model import Kind, LanguageModel
-from accord.lm.prefix import may_share, shared_hidden, sharing_differs
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +35,10 @@ def hasten(model: LanguageModel, seed: int = 0) -> str | None:
     That is the lean step where the architecture has one (``lm.decode``). It is compared with the plain
     forward on a few random rows (``LOGPROB_BOUND``, and the likeliest token), and left with a message where
     it differs. Returns in words why it is not the lean step; ``None``: it is. The random state is left alone.
-    Besides, a batch's prompts are read once each (``lm.prefix``), if that agrees too, and the process keeps
-    up to ``KEPT_BYTES`` that tensors on the CPU give back.
+    The process keeps about ``KEPT_BYTES`` that tensors on the CPU give back.
     """
     keep_memory()
-    model.decoding = model.reading = None
-    if may_share(model):
-        differs = sharing_differs(model, seed)
-        model.reading = shared_hidden if differs is None else None
-        if differs is not None:
-            log.warning("%s reads a prompt for each of its completions: sharing it, %s", model.name, differs)
+    model.decoding = None
     against = reason_against(model)
     if against is None:
         found = disagreement(model, begin, seed)

@@ -71,8 +71,7 @@ class LanguageModel:
         self.kind = Kind.ENCODER_DECODER if net.config.is_encoder_decoder else Kind.DECODER
         self.template = template or default_template(tokenizer, self.kind is Kind.ENCODER_DECODER)
         self.peft: PeftModel | None = None
-        self.decoding: Any = None  # how the engine decodes, and how a batch's states are found, where
-        self.reading: Any = None  # lm.hasten found a faster way
+        self.decoding: Any = None  # how the engine decodes, where lm.hasten found a faster way
         self.eos_ids = end_tokens(net, tokenizer)
         # Any id will do that has an embedding, since masks come from lengths; a tokenizer's may have none.
         pad_id = tokenizer.pad_token_id
@@ -213,8 +212,6 @@ class LanguageModel:
         batch = batch.to(self.device)
         if self.kind is Kind.ENCODER_DECODER:
             return self._decode_hidden(batch, after)
-        if self.reading is not None and (states := self.reading(self, batch, after)) is not None:
-            return states
         both_BX = torch.cat([batch.prompt_ids_BS, batch.ids_BT], dim=1)
         prompt_lens_B1, last = batch.prompt_lens_B[:, None], both_BX.shape[1] - 1
         longest = int((batch.prompt_lens_B + batch.lens_B).max()) - (not after)  # the last predicts nothing

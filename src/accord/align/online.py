@@ -151,10 +151,10 @@ def credit(
     config, device = learner.config, learner.policy.device
     tokens = tokens_of(rollouts, learner.policy.pad_id).to(device)
     mask_BT = tokens.chosen_BT
-    states = [r.states if fresh else None for r in rollouts]  # the last tokens' own are not asked for
     spare_UD = torch.zeros(len(mask_BT[0]) + 1, learner.policy.width, device=device)
-    known = all(s is not None for s in states)
-    states_BUD = pad_sequence([*states, spare_UD], batch_first=True)[:-1] if known else None
+    states = [*(r.states for r in rollouts), spare_UD]  # the last tokens' own are not asked for
+    known = fresh and all(s is not None for s in states)
+    states_BUD = pad_sequence(states, batch_first=True)[:-1] if known else None
     seen, values_BU = _measure(learner, tokens, states_BUD)
     cut_B = torch.tensor([r.stop is Stop.LENGTH for r in rollouts], device=device)
     score_B = torch.tensor([s.value for s in scores], dtype=torch.float32, device=device)

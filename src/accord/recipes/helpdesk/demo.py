@@ -84,7 +84,7 @@ class DemoConfig(Config):
     """Of the seven."""
     reward_epochs: int = Field(2, ge=1)
     """Passes of the reward model over its comparisons."""
-    steps: int = Field(54, ge=1)
+    steps: int = Field(64, ge=1)
     """PPO steps."""
 
     @property

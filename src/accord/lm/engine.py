@@ -199,11 +199,11 @@ class Engine:
                 for state in states:
                     state.join(prompts[first:last], begun[first:last], at_B)
                 alive += new
-            chosen = zip(alive, states[0].hidden_BD, *self._choose(states, alive), strict=True)
-            for row, state_D, token, logprob in chosen:
+            for row, state_D in zip(alive, states[0].hidden_BD, strict=True) if self.keep_states else ():
+                row.states.append(state_D)
+            for row, token, logprob in zip(alive, *self._choose(states, alive), strict=True):
                 row.ids.append(token)
                 row.logprobs.append(logprob)
-                row.states += [state_D] if self.keep_states else []
                 cut = Stop.LENGTH if len(row.ids) == row.limit else None
                 row.stop = Stop.EOS if token in self.model.eos_ids else cut
                 yield row.number, token, row.stop

@@ -33,12 +33,10 @@ from accord.recipes.helpdesk.constitutional import (
     answered,
     constitution_demo,
     gold_parts,
-    learn_and_align,
     sampling,
     violation_shares,
 )
-from accord.recipes.helpdesk.demo import MODELS, fresh_workspace
-from accord.recipes.helpdesk.labelers import make_labelers
+from accord.recipes.helpdesk.demo import MODELS, fresh_workspace, label, learn_and_align
 from accord.recipes.helpdesk.world import make_prompts
 from accord.recipes.judgements import agree
 from accord.recipes.record import Progress, recorded
@@ -68,29 +66,15 @@ def by_people(folder: Path, config: ConstitutionDemoConfig, comparisons: int) ->
     workspace.store.add_prompts(prompts, "train")
     workspace.store.add_prompts(make_prompts(config.held_out, config.seed, "holdout"), "holdout")
     sample(workspace, sampling(config, start, "train"))
-    label(workspace, config.seed)
+    label(workspace, workspace.store.prompts("train"), LABELERS, config.seed)
     _keep(workspace, comparisons, config.seed)
-    learn_and_align(workspace, start, config.reward_epochs, config.steps, config.seed, quiet)
+    learn_and_align(workspace, start, config, quiet)
     model = str(workspace.store.runs("align")[-1].metrics["model"])
     made = answered(workspace, model, config)
     return {
         "parts": {k: float(v.mean()) for k, v in gold_parts(made).items()},
-        "against": violation_shares(made),
+        "against": {rule: float(v.mean()) for rule, v in violation_shares(made).items()},
     }
-
-
-def label(workspace: Workspace, seed: int) -> None:
-    """Each prompt's completions ranked by some of the simulated labelers."""
-    rng, labelers = random.Random(f"labels:{seed}"), make_labelers(seed)
-    prompts = workspace.store.prompts("train")
-    stored = workspace.store.completions([prompt.id for prompt in prompts])
-    workspace.store.add_rankings(
-        [
-            labeler.rank(prompt, stored[prompt.id], rng)
-            for prompt in prompts
-            for labeler in rng.sample(labelers, LABELERS)
-        ]
-    )
 
 
 def _keep(workspace: Workspace, comparisons: int, seed: int) -> None:

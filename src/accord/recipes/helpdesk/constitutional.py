@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from accord.config import Config
 from accord.constitution.principles import Constitution, read
 from accord.constitution.revise import Chain
 from accord.evaluate.reportdata import ChainShown, ConstitutionSection, Estimate, PrincipleShown
@@ -28,21 +27,21 @@ from accord.lm.model import LanguageModel
 from accord.recipes import constitution as steps
 from accord.recipes.helpdesk.claims import read_claims
 from accord.recipes.helpdesk.critic import CONSTITUTION, CRITIC, QUESTION
-from accord.recipes.helpdesk.demo import LABELS, MAX_NEW_TOKENS, MODELS, Bars, fresh_workspace
+from accord.recipes.helpdesk.demo import (
+    LABELS,
+    MAX_NEW_TOKENS,
+    MODELS,
+    Bars,
+    LearningConfig,
+    evaluate_by_gold,
+    fresh_workspace,
+    learn_and_align,
+)
 from accord.recipes.helpdesk.judge import BLAME, INSULT, LEAK, RUDE, GoldJudge
 from accord.recipes.helpdesk.world import facts_of, make_prompts
 from accord.recipes.named import chooser_of
 from accord.recipes.reporting import workspace_report
-from accord.recipes.steps import (
-    AlignStepConfig,
-    EvaluateStepConfig,
-    SampleConfig,
-    align,
-    evaluate,
-    reward,
-    sample,
-)
-from accord.reward.train import RewardConfig
+from accord.recipes.steps import SampleConfig, sample
 from accord.stats.intervals import bootstrap_mean, clustered_mean
 from accord.types import Completion, Prompt, Score
 from accord.workspace import Workspace
@@ -61,11 +60,9 @@ SUMMARY_NAMES = {"start": "before", "revised": "after_supervised", "aligned": "a
 CHAINS_SHOWN = 4
 
 
-class ConstitutionDemoConfig(Config):
+class ConstitutionDemoConfig(LearningConfig):
     """How much of everything; the defaults fill some minutes on two cores."""
 
-    seed: int = 0
-    """Of everything."""
     revised: int = Field(700, ge=8)
     """Prompts whose responses are mended."""
     rounds: int = Field(3, ge=1)
@@ -78,8 +75,6 @@ class ConstitutionDemoConfig(Config):
     """Prompts of the hold-out split, for evaluation only."""
     supervised_epochs: int = Field(2, ge=1)
     """Passes over the revisions."""
-    reward_epochs: int = Field(2, ge=1)
-    """Passes of the reward model over the choices."""
     steps: int = Field(40, ge=1)
     """PPO steps."""
 
@@ -99,19 +94,11 @@ def constitution_demo(folder: Path, config: ConstitutionDemoConfig, bars: Bars) 
     store.add_prompts(make_prompts(config.held_out, config.seed, "holdout"), "holdout")
     chains, supervised = _phase_one(workspace, config, start, bars)
     chosen = _phase_two(workspace, config, supervised, bars)
-    with bars("evaluate") as bar:
-        run, evaluation = evaluate(
-            workspace,
-            EvaluateStepConfig(
-                model=start, split="holdout", criterion="gold", samples=2, seed=config.seed,
-                max_new_tokens=MAX_NEW_TOKENS,
-            ),
-            scorers={"gold": GoldJudge()},
-            progress=bar,
-        )  # fmt: skip
+    run, evaluation = evaluate_by_gold(workspace, start, config.seed, bars)
     models = {"start": start, "revised": supervised, "aligned": str(store.runs("align")[-1].metrics["model"])}
     answers = {name: answered(workspace, model, config) for name, model in models.items()}
     stages = {name: gold_parts(found) for name, found in answers.items()}
+    against = {name: violation_shares(found) for name, found in answers.items()}
     right = judge_against_gold(workspace, config, supervised)
     workspace_report(
         workspace,
@@ -120,15 +107,18 @@ def constitution_demo(folder: Path, config: ConstitutionDemoConfig, bars: Bars) 
         title="Help desk: before and after its constitution",
         labels=LABELS,
         fluency="gold.fluent",
-        constitution=_section(read(CONSTITUTION), chains, chosen, answers, stages, right, config.seed),
+        constitution=_section(read(CONSTITUTION), chains, chosen, stages, against, right, config.seed),
         simulated=(SIMULATED,),
         caveats=(CAVEAT.format(right["all"].value),),
         path=folder / "report.html",
     )
-    against = {SUMMARY_NAMES[name]: violation_shares(found) for name, found in answers.items()}
     summary = _summary(config, stages, evaluation.kl.exact if evaluation.kl else None, right)
     summary["seconds"] = round(time.monotonic() - started, 1)
-    (folder / "summary.json").write_text(json.dumps({**summary, "against": against}, indent=1) + "\n")
+    means = {
+        SUMMARY_NAMES[stage]: {rule: float(shares.mean()) for rule, shares in found.items()}
+        for stage, found in against.items()
+    }
+    (folder / "summary.json").write_text(json.dumps({**summary, "against": means}, indent=1) + "\n")
     return summary
 
 
@@ -161,33 +151,13 @@ def _phase_two(workspace: Workspace, config: ConstitutionDemoConfig, model: str,
             pairs=config.pairs, seed=config.seed,
         )  # fmt: skip
         _, chosen = steps.prefer(workspace, settings, progress=bar)
-    learn_and_align(workspace, model, config.reward_epochs, config.steps, config.seed, bars)
+    learn_and_align(workspace, model, config, bars)
     return chosen
 
 
 def sampling(config: ConstitutionDemoConfig, model: str, split: str) -> SampleConfig:
     """How completions are made to be compared."""
     return SampleConfig(model=model, split=split, n=4, max_new_tokens=MAX_NEW_TOKENS, seed=config.seed)
-
-
-def learn_and_align(
-    workspace: Workspace, model: str, epochs: int, number: int, seed: int, bars: Bars
-) -> None:
-    """A reward model of the workspace's comparisons, and PPO on it."""
-    with bars("reward", "loss", "accuracy") as bar:
-        learning = RewardConfig(
-            base=str(MODELS / "decoder"), learning_rate=1e-3, epochs=epochs, batch_prompts=8,
-            mixed_precision=True, seed=seed,
-        )  # fmt: skip
-        reward(workspace, learning, gold=GoldJudge(), progress=bar)
-    with bars("align", "reward", "kl", "length") as bar:
-        aligning = AlignStepConfig(
-            model=model, split="train", steps=number, prompts_per_step=64, minibatch=64,
-            epochs=2, learning_rate=1.2e-3, critic_learning_rate=5e-3, lam=1.0, beta=0.1,
-            max_new_tokens=MAX_NEW_TOKENS,
-            seed=seed,
-        )  # fmt: skip
-        align(workspace, aligning, watch={"gold": GoldJudge()}, progress=bar)
 
 
 # -- measured by the truth -----------------------------------------------------------------------
@@ -224,6 +194,12 @@ def violations(prompt: Prompt, text: str) -> dict[str, bool]:
     }
 
 
+def violation_shares(answers: Answers) -> dict[str, np.ndarray]:
+    """Each principle's share of answers that go against it by prompt, in the prompts' order."""
+    found = [[violations(prompt, completion.text) for completion in made] for prompt, made in answers]
+    return {rule: np.array([np.mean([each[rule] for each in row]) for row in found]) for rule in found[0][0]}
+
+
 def judge_against_gold(
     workspace: Workspace, config: ConstitutionDemoConfig, model: str, pairs: int = 200, margin: float = 0.05
 ) -> dict[str, Estimate]:
@@ -233,8 +209,8 @@ def judge_against_gold(
     out.
     """
     rng = np.random.default_rng(config.seed)
-    stored = workspace.store.completions([p.id for p in workspace.store.prompts("train")])
-    prompts = {p.id: p for p in workspace.store.prompts("train")}
+    prompts = {prompt.id: prompt for prompt in workspace.store.prompts("train")}
+    stored = workspace.store.completions(list(prompts))
     chooser, _ = chooser_of(str(CRITIC), LikelihoodConfig(question=QUESTION))
     right: dict[str, list[tuple[float, str]]] = {}
     for rule in read(CONSTITUTION).choosers:
@@ -264,22 +240,19 @@ def _section(
     constitution: Constitution,
     chains: Sequence[Chain],
     chosen: Sequence[Any],
-    answers: Mapping[str, Answers],
     stages: Mapping[str, Mapping[str, np.ndarray]],
+    broken: Mapping[str, Mapping[str, np.ndarray]],
     right: Mapping[str, Estimate],
     seed: int,
 ) -> ConstitutionSection:
     rng = np.random.default_rng(seed)
     mended = {row.principle: row for row in steps.effects(chains)}
     judged = {row.principle: row for row in chosen}
-    broken = {name: [_broken(prompt, made) for prompt, made in found] for name, found in answers.items()}
     principles = []
     for rule in constitution.principle:
         row, choice = mended.get(rule.name), judged.get(rule.name)
         against = tuple(
-            Estimate.of(bootstrap_mean(np.array([each[rule.name] for each in found]), rng))
-            for found in broken.values()
-            if rule.critique
+            Estimate.of(bootstrap_mean(found[rule.name], rng)) for found in broken.values() if rule.critique
         )
         principles.append(
             PrincipleShown(
@@ -297,7 +270,7 @@ def _section(
     return ConstitutionSection(
         f"{constitution.name}, version {constitution.version}, {constitution.hash}",
         tuple(principles),
-        tuple(answers),
+        tuple(stages),
         {part: tuple(Estimate.of(bootstrap_mean(s[part], rng)) for s in stages.values()) for part in PARTS},
         tuple(
             ChainShown(
@@ -306,17 +279,6 @@ def _section(
             for c in changed
         ),
     )
-
-
-def violation_shares(answers: Answers) -> dict[str, float]:
-    """The share of answers that go against each principle."""
-    rows = [_broken(prompt, made) for prompt, made in answers]
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-
-
-def _broken(prompt: Prompt, made: Sequence[Completion]) -> dict[str, float]:
-    rows = [violations(prompt, completion.text) for completion in made]
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 def _summary(

@@ -10,7 +10,6 @@ a judgement and not the truth. A capable model of a hub or behind a URL takes it
 from __future__ import annotations
 
 import random
-import shutil
 import statistics
 import tempfile
 import time
@@ -35,7 +34,7 @@ from accord.lm.render import completion_ids
 from accord.lm.schedule import cosine
 from accord.lm.tokens import TokenBatch
 from accord.recipes.helpdesk import phrases as ph
-from accord.recipes.helpdesk.starter import MODELS, save
+from accord.recipes.helpdesk.starter import MODELS, put, save
 from accord.recipes.helpdesk.world import Act, Split, acts, facts_of, make_prompts, reply_text
 from accord.recipes.likelihoods import ModelLikelihoods
 from accord.types import Prompt
@@ -343,10 +342,7 @@ def make(out: Path = CRITIC, recipe: Recipe = Recipe()) -> dict[str, float]:
             recipe=asdict(recipe), loss=loss, rows=rows,
         )  # fmt: skip
         (folder / "README.md").write_text(card)
-        shutil.rmtree(out, ignore_errors=True)
-        shutil.copytree(folder, out)
-        for file in out.iterdir():
-            file.chmod(0o644)  # safetensors writes for the owner alone
+        put(folder, out)
     return figures
 
 

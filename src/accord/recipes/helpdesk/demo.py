@@ -41,6 +41,7 @@ from accord.recipes.steps import (
 )
 from accord.reward.train import RewardConfig
 from accord.stats.agreement import pair_accuracy
+from accord.store.lineage import Run
 from accord.types import Completion, Prompt, Score, Scorer, score_groups
 from accord.workspace import Workspace
 
@@ -67,13 +68,22 @@ GOLD_MARGIN = 0.05
 """Pairs whose gold scores differ by less have no right answer and are left out of agreement with gold."""
 
 
-class DemoConfig(Config):
+class LearningConfig(Config):
+    """How much a help desk learns from its comparisons."""
+
+    seed: int = 0
+    """Of everything."""
+    reward_epochs: int = Field(2, ge=1)
+    """Passes of the reward model over its comparisons."""
+    steps: int = Field(64, ge=1)
+    """PPO steps."""
+
+
+class DemoConfig(LearningConfig):
     """How much of everything; the defaults fill some three minutes on two cores."""
 
     model: Kind = "decoder"
     """The starter model."""
-    seed: int = 0
-    """Of everything."""
     ranked: int = Field(1300, ge=2)
     """Prompts whose completions are ranked."""
     practised: int = Field(300, ge=1)
@@ -82,10 +92,6 @@ class DemoConfig(Config):
     """Prompts of the hold-out split, for evaluation only."""
     labelers_per_prompt: int = Field(5, ge=1, le=7)
     """Of the seven."""
-    reward_epochs: int = Field(2, ge=1)
-    """Passes of the reward model over its comparisons."""
-    steps: int = Field(64, ge=1)
-    """PPO steps."""
 
     @property
     def starter(self) -> str:
@@ -101,27 +107,13 @@ def demo(folder: Path, config: DemoConfig, bars: Bars) -> dict[str, Any]:
     """
     started = time.monotonic()
     workspace = fresh_workspace(folder)
-    gold = GoldJudge()
     prompts = make_prompts(config.ranked + config.practised, config.seed, "train")
     workspace.store.add_prompts(prompts, "train")
     workspace.store.add_prompts(make_prompts(config.held_out, config.seed, "holdout"), "holdout")
     rankings = _collect(workspace, config, prompts[: config.ranked], bars)
     _, consensus = agree(workspace, AgreeConfig(seed=config.seed))
-    scorer = _train(workspace, config, gold, bars)
-    with bars("evaluate") as bar:
-        run, evaluation = evaluate(
-            workspace,
-            EvaluateStepConfig(
-                model=config.starter,
-                split="holdout",
-                criterion="gold",
-                samples=2,
-                seed=config.seed,
-                max_new_tokens=MAX_NEW_TOKENS,
-            ),
-            scorers={"gold": gold},
-            progress=bar,
-        )
+    scorer = learn_and_align(workspace, config.starter, config, bars)
+    run, evaluation = evaluate_by_gold(workspace, config.starter, config.seed, bars)
     truth = _against_gold(workspace, config, consensus, rankings, scorer)
     workspace_report(
         workspace,
@@ -153,16 +145,19 @@ def _collect(
             seed=config.seed,
         )
         sample(workspace, settings, progress=bar)
-    return _label(workspace, prompts, config)
+    return label(workspace, prompts, config.labelers_per_prompt, config.seed)
 
 
-def _train(workspace: Workspace, config: DemoConfig, gold: Scorer, bars: Bars) -> Scorer:
-    """Reward model, then PPO. The encoder-decoder's reward model is the decoder too: a scorer reads
-    text and need not share the policy's architecture."""
+def learn_and_align(workspace: Workspace, model: str, config: LearningConfig, bars: Bars) -> Scorer:
+    """A reward model of the workspace's comparisons, returned, then PPO of ``model`` on it.
+
+    The encoder-decoder's reward model is the decoder too: a scorer reads text and need not share the
+    policy's architecture. Gold is logged beside both and trains neither.
+    """
+    gold = GoldJudge()
     with bars("reward", "loss", "accuracy") as bar:
-        base = str(MODELS / "decoder")
         settings = RewardConfig(
-            base=base,
+            base=str(MODELS / "decoder"),
             learning_rate=1e-3,
             epochs=config.reward_epochs,
             batch_prompts=8,
@@ -174,7 +169,7 @@ def _train(workspace: Workspace, config: DemoConfig, gold: Scorer, bars: Bars) -
         align(
             workspace,
             AlignStepConfig(
-                model=config.starter,
+                model=model,
                 split="train",
                 steps=config.steps,
                 prompts_per_step=64,
@@ -191,6 +186,20 @@ def _train(workspace: Workspace, config: DemoConfig, gold: Scorer, bars: Bars) -
             progress=bar,
         )
     return scorer
+
+
+def evaluate_by_gold(workspace: Workspace, model: str, seed: int, bars: Bars) -> tuple[Run, Evaluation]:
+    """``model`` beside what became of it, by gold, on two answers to each prompt of the hold-out split."""
+    settings = EvaluateStepConfig(
+        model=model,
+        split="holdout",
+        criterion="gold",
+        samples=2,
+        seed=seed,
+        max_new_tokens=MAX_NEW_TOKENS,
+    )
+    with bars("evaluate") as bar:
+        return evaluate(workspace, settings, scorers={"gold": GoldJudge()}, progress=bar)
 
 
 def _summary(
@@ -226,19 +235,18 @@ def fresh_workspace(folder: Path) -> Workspace:
     return Workspace.create(folder)
 
 
-def _label(workspace: Workspace, prompts: Sequence[Prompt], config: DemoConfig) -> list[Ranking]:
-    """Each prompt's completions ranked by some of the simulated labelers, drawn anew for each."""
-    rng = random.Random(f"labels:{config.seed}")
-    labelers = make_labelers(config.seed)
+def label(workspace: Workspace, prompts: Sequence[Prompt], labelers: int, seed: int) -> list[Ranking]:
+    """Each prompt's completions ranked by so many of the simulated labelers, drawn anew for each."""
+    rng, people = random.Random(f"labels:{seed}"), make_labelers(seed)
     completions = workspace.store.completions([prompt.id for prompt in prompts])
-    with recorded(workspace, "label", {"labelers": len(labelers), "seed": config.seed}) as record:
+    with recorded(workspace, "label", {"labelers": len(people), "seed": seed}) as record:
         rankings = [
             labeler.rank(prompt, completions[prompt.id], rng)
             for prompt in prompts
-            for labeler in rng.sample(labelers, config.labelers_per_prompt)
+            for labeler in rng.sample(people, labelers)
         ]
         workspace.store.add_rankings(rankings)
-        record.metrics |= {"rankings": len(rankings), "labelers": len(labelers)}
+        record.metrics |= {"rankings": len(rankings), "labelers": len(people)}
     return rankings
 
 

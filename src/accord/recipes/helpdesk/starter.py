@@ -211,6 +211,14 @@ def save(model: LanguageModel, folder: Path) -> None:
     model.tokenizer.save_pretrained(folder)
 
 
+def put(folder: Path, out: Path) -> None:
+    """Have ``out`` hold what ``folder`` does, readable by everybody."""
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(folder, out)
+    for file in out.iterdir():
+        file.chmod(0o644)  # safetensors writes for the owner alone
+
+
 def measure(folder: Path, prompts: int = 96, samples: int = 16) -> dict[str, float]:
     """Gold figures of a saved model: its samples at temperature 1 to hold-out prompts, nothing cut."""
     model, judge = LanguageModel.load(folder), GoldJudge()
@@ -286,10 +294,7 @@ def make(kind: Kind, out: Path) -> dict[str, float]:
             torch=torch.__version__, recipe=asdict(recipe), loss=loss, rows=rows, limit=MAX_NEW_TOKENS,
         )  # fmt: skip
         (folder / "README.md").write_text(card)
-        shutil.rmtree(out / kind, ignore_errors=True)
-        shutil.copytree(folder, out / kind)
-        for file in (out / kind).iterdir():
-            file.chmod(0o644)  # safetensors writes for the owner alone
+        put(folder, out / kind)
     return figures
 
 

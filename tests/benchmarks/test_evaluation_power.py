@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from accord.stats.paired import Gain
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+from benchmarkrun import BENCHMARKS, last_line
 
 
 def test_quick_run_ends_with_its_figures() -> None:
-    done = subprocess.run(
-        [sys.executable, BENCHMARKS / "evaluation_power.py", "--quick"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = last_line("evaluation_power.py", "--quick", timeout=300)
     assert found["power_promised"] == 0.8
     assert found["quick"] is True
     assert found["power_found"] > 0.3

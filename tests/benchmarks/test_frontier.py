@@ -1,20 +1,15 @@
 """The benchmark of gold against KL: what it reads off a curve, and that it runs at a tiny size."""
 
-import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarkrun import BENCHMARKS, last_line
 
 
 @pytest.fixture
 def frontier(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     import frontier
 
     return frontier
@@ -48,23 +43,7 @@ def test_a_peer_is_compared_on_the_seeds_in_which_both_got_there(frontier):
 @pytest.mark.slow
 def test_it_runs(tmp_path):
     names = "ppo,rloo,trpo,dpo,rft"
-    command = [
-        sys.executable,
-        str(ROOT / "benchmarks/frontier.py"),
-        "--quick",
-        "--seeds",
-        "2",
-        "--only",
-        names,
-    ]
-    done = subprocess.run(
-        [*command, "--folder", str(tmp_path), "--plot", str(tmp_path / "plot.svg")],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    kept = ("--folder", tmp_path, "--plot", tmp_path / "plot.svg")
+    found = last_line("frontier.py", "--quick", "--seeds", "2", "--only", names, *kept)
     assert set(found["runs"]) == set(names.split(","))
     assert (tmp_path / "plot.svg").stat().st_size > 1000

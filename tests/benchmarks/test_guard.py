@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from accord.types import Completion, Prompt, Rollout, Score, Stop
+from benchmarkrun import BENCHMARKS, last_line
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 PROMPTS = [Prompt.from_text(f"Where is parcel {i} that I sent to my aunt?") for i in range(12)]
 WORDS = ("the", "parcel", "left", "today", "and", "comes", "by", "van", "at", "noon", "so", "please", "wait")
 
@@ -153,14 +150,6 @@ def test_each_hack_pays_for_its_fault(world) -> None:
 
 @pytest.mark.slow
 def test_the_script_runs_and_goes_on_from_what_it_kept(tmp_path: Path) -> None:
-    words = [sys.executable, str(BENCHMARKS / "guard.py"), "--quick", "--folder", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS.parent / "src"), "OMP_NUM_THREADS": "1"}
-    lines = [
-        subprocess.run(
-            words, capture_output=True, text=True, check=True, env=environment
-        ).stdout.splitlines()[-1]
-        for _ in range(2)
-    ]
-    assert lines[0] == lines[1]
-    found = json.loads(lines[0])
+    found, again = (last_line("guard.py", "--quick", "--folder", tmp_path) for _ in range(2))
+    assert found == again
     assert (found["quick"], found["hacked_runs"], found["honest_runs"]) == (True, 9, 5)

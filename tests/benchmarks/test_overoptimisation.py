@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+from benchmarkrun import BENCHMARKS, last_line
 
 
 @pytest.fixture
@@ -81,16 +78,9 @@ def test_the_figures_are_json_and_the_plot_an_svg_whatever_is_undefined(study) -
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["overoptimisation.py", "reward_doubt.py"])
 def test_the_script_runs_and_goes_on_from_what_it_kept(script: str, tmp_path: Path) -> None:
-    words = [sys.executable, str(BENCHMARKS / script), "--quick", "--folder", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS.parent / "src"), "OMP_NUM_THREADS": "1"}
-    lines = [
-        subprocess.run(
-            words, capture_output=True, text=True, check=True, env=environment
-        ).stdout.splitlines()[-1]
-        for _ in range(2)
-    ]
-    assert lines[0] == lines[1]
-    assert json.loads(lines[0])["quick"] is True
+    found, again = (last_line(script, "--quick", "--folder", tmp_path) for _ in range(2))
+    assert found == again
+    assert found["quick"] is True
 
 
 def test_doubt_does_not_know_which_side_is_right(monkeypatch: pytest.MonkeyPatch) -> None:

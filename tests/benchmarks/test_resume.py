@@ -1,14 +1,11 @@
 """The benchmark of killed and resumed runs finds them identical, and finds one that is not."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarkrun import BENCHMARKS, ended, last_line
+
 SPOILED = """
 import runpy, sys
 from accord.align.learner import Learner
@@ -19,21 +16,9 @@ runpy.run_path(sys.path.pop(), run_name="__main__")
 """
 
 
-def figures(*command):
-    done = subprocess.run(
-        [sys.executable, *command],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 @pytest.mark.slow
 def test_a_few_kills():
-    found = figures(str(ROOT / "benchmarks/resume.py"), "--quick")
+    found = last_line("resume.py", "--quick")
     assert found["quick"]
     assert found["kills"] >= 4
     assert found["identical"] == found["runs"]
@@ -42,6 +27,6 @@ def test_a_few_kills():
 
 @pytest.mark.slow
 def test_a_checkpoint_without_its_critic_is_found_out():
-    program = SPOILED.replace("sys.path.pop()", repr(str(ROOT / "benchmarks/resume.py")))
-    found = figures("-c", program)
+    program = SPOILED.replace("sys.path.pop()", repr(str(BENCHMARKS / "resume.py")))
+    found = json.loads(ended("-c", program).stdout.splitlines()[-1])
     assert any(each["algorithm"] in ("ppo", "nlpo") for each in found["differing"])

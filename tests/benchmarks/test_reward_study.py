@@ -1,33 +1,25 @@
 """The benchmarks of reports and of personal rewards run at a small size and end with one JSON object."""
 
-import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-DATA = Path(os.environ.get("ACCORD_DATA", ROOT.parent / "shared" / "data"))
+from benchmarkrun import last_line
+from realdata import real_folder
 
 
-def last_line(script: str, *flags: str, cache: Path) -> dict:
-    """What a benchmark found; its data are read where they lie."""
-    if not DATA.is_dir():
-        pytest.skip(f"the public data sets are not at {DATA}")
-    command = [sys.executable, str(ROOT / "benchmarks" / script), "--quick", "--cache", str(cache), *flags]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "ACCORD_DATA": str(DATA)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def found_by(script: str, *flags: str, cache: Path) -> dict:
+    """What a benchmark of the public data found."""
+    if not real_folder().is_dir():
+        pytest.skip(f"the public data sets are not at {real_folder()}")
+    return last_line(script, "--quick", "--cache", cache, *flags)
 
 
 @pytest.mark.slow
 def test_the_report_of_real_judgements(tmp_path):
     sets = "tulu:2:0,squality:2:0"
-    found = last_line("reward_study.py", "--no-trl", "--sets", sets, cache=tmp_path)
+    found = found_by("reward_study.py", "--no-trl", "--sets", sets, cache=tmp_path)
     assert found["quick"]
     assert set(found) == {"benchmark", "quick", "Tulu", "SQuALITY"}
     squality = found["SQuALITY"]["study"]
@@ -39,7 +31,7 @@ def test_the_report_of_real_judgements(tmp_path):
 
 @pytest.mark.slow
 def test_personal_rewards(tmp_path):
-    found = last_line("personal.py", "--only", "simulated", cache=tmp_path)
+    found = found_by("personal.py", "--only", "simulated", cache=tmp_path)
     assert found["simulated"]["fails_above_acceptable"]["lifted"] == 0
     (none, *_) = found["simulated"]["style"]["curve"]
     assert none["judgements"] == 0

@@ -1,26 +1,23 @@
 """The benchmark of sampling runs at a small size, and its sides do the same work."""
 
-import json
-import os
-import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
 from scipy.stats import chisquare
 from transformers import LlamaForCausalLM
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+from benchmarkrun import BENCHMARKS, last_line
 
-from _sampling_side import accord, generate, work  # noqa: E402
-from _sizes import draw, llama, outside, tokenizer  # noqa: E402
-from accord.lm.engine import Engine, SamplingConfig  # noqa: E402
-from accord.lm.hasten import hasten  # noqa: E402
-from accord.lm.model import LanguageModel  # noqa: E402
-from accord.lm.render import Template  # noqa: E402
+sys.path.insert(0, str(BENCHMARKS))
+
+from _sampling_side import accord, generate, work
+from _sizes import draw, llama, outside, tokenizer
+from accord.lm.engine import Engine, SamplingConfig
+from accord.lm.hasten import hasten
+from accord.lm.model import LanguageModel
+from accord.lm.render import Template
 
 
 @pytest.fixture
@@ -79,11 +76,7 @@ def test_the_distribution_is_generates(net):
 
 @pytest.mark.slow
 def test_it_runs_and_its_ratios_are_those_of_the_sides():
-    command = [sys.executable, str(ROOT / "benchmarks/sampling.py"), "--quick", "--threads=1"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = last_line("sampling.py", "--quick", "--threads=1")
     sides = found["sides"]
     for start, peer in (("", "generate"), ("batch_", "batch")):
         ratio = sides["accord"]["equal_per_s"] / sides[peer]["equal_per_s"]

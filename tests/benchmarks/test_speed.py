@@ -1,28 +1,17 @@
 """The benchmarks of limits and growth run at a small size; what they count is worked out by hand."""
 
-import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+from benchmarkrun import BENCHMARKS, last_line
 
-import growth  # noqa: E402
-import roofline  # noqa: E402
-from _speed import Work, decode_seconds, forward_operations, policy_of, weights  # noqa: E402
+sys.path.insert(0, str(BENCHMARKS))
 
-
-def last_line(script: str, *flags: str) -> dict:
-    command = [sys.executable, str(ROOT / "benchmarks" / script), *flags]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+import growth
+import roofline
+from _speed import Work, decode_seconds, forward_operations, policy_of, weights
 
 
 def test_the_work_of_the_small_model_by_hand():

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+from benchmarkrun import BENCHMARKS, last_line
 
 
 @pytest.fixture
@@ -61,21 +58,8 @@ def test_the_goal_has_to_be_held(benchmark, monkeypatch) -> None:
 
 @pytest.mark.slow
 def test_the_script_runs_and_takes_up_what_it_has_kept(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS.parent / "src"), "OMP_NUM_THREADS": "1"}
-
-    def run() -> dict:
-        command = [sys.executable, str(BENCHMARKS / "tictactoe.py"), "--folder", str(tmp_path), "--quick"]
-        done = subprocess.run(
-            [*command, "--only", "rloo", "q-learning"],
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
-    found = run()["algorithms"]
+    flags = ("--folder", tmp_path, "--quick", "--only", "rloo", "q-learning")
+    found = last_line("tictactoe.py", *flags)["algorithms"]
     assert list(found) == ["rloo", "q-learning"]
     for figures in found.values():
         assert figures["seeds"] == 1
@@ -84,4 +68,4 @@ def test_the_script_runs_and_takes_up_what_it_has_kept(tmp_path: Path) -> None:
     kept = next(tmp_path.glob("*/rloo-0-*.json"))
     row = json.loads(kept.read_text()) | {"wins_vs_random": 0.125}
     kept.write_text(json.dumps(row))
-    assert run()["algorithms"]["rloo"]["wins_vs_random"] == 0.125
+    assert last_line("tictactoe.py", *flags)["algorithms"]["rloo"]["wins_vs_random"] == 0.125

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-import accord
 from accord.recipes.helpdesk.world import make_prompts
-
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "benchmarks" / "thumbs.py"
+from benchmarkrun import BENCHMARKS, last_line
 
 
 @pytest.mark.slow
 def test_it_runs_and_ends_with_its_figures():
     """Twelve small trainings: seconds on a machine of its own, minutes on a shared one."""
-    source = str(Path(accord.__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--quick"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": source},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    data = json.loads(done.stdout.splitlines()[-1])
+    data = last_line("thumbs.py", "--quick")
     assert data["quick"]
     assert set(data["arms"]["thumbs, raw"]) == {"gold_gain", "agrees", "accuracy"}
     assert 0 <= data["arms"]["rankings and weighted anchors"]["admitted"] <= 2
 
 
 def test_its_users_like_what_they_hear_and_the_informed_what_is_true(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     import thumbs
 
     sizes, rng = thumbs.Sizes(votes=900, users=20), random.Random(0)

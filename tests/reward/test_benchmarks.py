@@ -1,27 +1,14 @@
 """The reward benchmarks at sizes that prove that they run, and the pieces whose figures are known."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from accord import Comparison, Completion, Prompt, Score
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def last_line(tmp_path: Path, script: str, *options: str) -> dict:
-    command = [sys.executable, str(ROOT / "benchmarks" / script), "--quick", f"--cache={tmp_path}", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+from benchmarkrun import BENCHMARKS, last_line
 
 
 @pytest.mark.slow
 def test_the_labels_benchmark_ends_with_each_ways_figures(tmp_path):
-    found = last_line(tmp_path, "reward_labels.py", "--small-steps")
+    found = last_line("reward_labels.py", "--quick", f"--cache={tmp_path}", "--small-steps")
     assert list(found["ways"]) == [
         "flat hard",
         "grouped hard",
@@ -40,7 +27,7 @@ def test_the_labels_benchmark_ends_with_each_ways_figures(tmp_path):
 
 
 def test_a_pairs_difference_does_not_hang_on_what_else_is_asked(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     from _desk_pairs import differences
 
     class Long:
@@ -58,6 +45,6 @@ def test_a_pairs_difference_does_not_hang_on_what_else_is_asked(monkeypatch):
 
 @pytest.mark.slow
 def test_the_accuracy_beside_trl_runs_without_trl(tmp_path):
-    found = last_line(tmp_path, "reward_accuracy.py", "--no-peer", "--threads=1")
+    found = last_line("reward_accuracy.py", "--quick", f"--cache={tmp_path}", "--no-peer", "--threads=1")
     assert 0 < found["accuracy"] < 1
     assert 0 < found["accuracy_equal_passes"] < 1

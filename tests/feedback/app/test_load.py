@@ -1,10 +1,6 @@
 """The load benchmark at a small size: a real server, killed twice, and not a label lost; and its own eyes."""
 
-import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, update
@@ -14,9 +10,9 @@ from accord.feedback.labeling.config import LabelConfig
 from accord.feedback.labeling.queue import claim, fill
 from accord.feedback.labeling.submit import submit
 from accord.store import state as t
+from benchmarkrun import BENCHMARKS, last_line
 from labeling_app import fill_workspace
 
-ROOT = Path(__file__).resolve().parents[3]
 CONFIG = LabelConfig(overlap=2, adaptive=False)
 NOW = 1_800_000_000.0
 CLEAN = {"lost": 0, "doubled": 0, "overlap_exceeded": 0, "places_miscounted": 0, "examples": []}
@@ -25,7 +21,7 @@ CLEAN = {"lost": 0, "doubled": 0, "overlap_exceeded": 0, "places_miscounted": 0,
 @pytest.fixture
 def labelled(tmp_path, monkeypatch):
     """A store with three labelers' answers, what they know they sent, and the benchmark's check of both."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     from _load_check import check
     from _load_people import Sent, Task
 
@@ -90,16 +86,7 @@ def test_a_label_beyond_the_overlap_and_a_wrong_count_are_seen(labelled):
 
 
 def test_nothing_is_lost_or_doubled_though_the_server_is_killed(tmp_path):
-    command = [
-        sys.executable,
-        str(ROOT / "benchmarks/labeling_load.py"),
-        "--quick",
-        "--folder",
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    figures = json.loads(done.stdout.splitlines()[-1])
+    figures = last_line("labeling_load.py", "--quick", "--folder", tmp_path)
     assert (figures["labelers"], figures["submitted"], figures["kills"]) == (20, 300, 2)
     for name in ("lost", "doubled", "overlap_exceeded", "places_miscounted", "refused", "receipts_differ"):
         assert figures[name] == 0, figures["examples"]

@@ -117,8 +117,7 @@ def align(
         )
     sample = act if environment is None else partial(play, environment=environment)
     folder = Path(folder)
-    if checkpoints.latest(folder) is not None and not resume:
-        raise ConfigError(f"{folder} holds a run already; add --resume to go on with it, or name another")
+    checkpoints.refuse_another(folder, resume)
     if critic is None and config.row.critic and config.critic == "own":
         critic = OwnCritic(policy.frozen_copy())
     hasten(policy)
@@ -271,12 +270,7 @@ def load_checkpoint(
     Raises:
         StoreError: there is none, or it is of another model, other settings or prompts.
     """
-    saved = checkpoints.read(folder)
-    if saved.state["fingerprint"] != fingerprint(learner, prompts):
-        raise StoreError(
-            f"{saved.path} was made from another model, or with other settings or prompts; resume with those "
-            "of the run's record, or start a new run"
-        )
+    saved = checkpoints.read_own(folder, fingerprint(learner, prompts), "prompts")
     if isinstance(scorer, Adapts):
         if saved.state.get("scorer") is None:
             raise StoreError(

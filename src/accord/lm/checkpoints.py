@@ -89,21 +89,39 @@ def write(
     return target
 
 
+def refuse_another(folder: Path, resume: bool) -> None:
+    """Refuse to begin a run where there is one.
+
+    Raises:
+        ConfigError: ``folder`` holds a run and it is not to be resumed.
+    """
+    if latest(folder) is not None and not resume:
+        raise ConfigError(f"{folder} holds a run already; resume it (--resume), or name another folder")
+
+
 def take_up(folder: Path, mark: str, resume: bool, data: str = "data") -> Checkpoint | None:
     """The newest whole checkpoint of the run in ``folder``; ``None`` where a new one begins there.
 
-    ``mark`` is the digest of what a resumed run must share with the one that was stopped: its model, settings
-    and ``data``. A checkpoint's state has it as ``fingerprint``.
+    ``mark`` is as in ``read_own``.
 
     Raises:
         ConfigError: ``folder`` holds a run and it is not to be resumed.
         StoreError: the run is another, or no checkpoint of it is whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if latest(folder) is None:
-        return None
-    if not resume:
-        raise ConfigError(f"{folder} holds a run already; resume it (--resume), or name another folder")
+    refuse_another(folder, resume)
+    return None if latest(folder) is None else read_own(folder, mark, data)
+
+
+def read_own(folder: Path, mark: str, data: str) -> Checkpoint:
+    """``read``, of a run known by its ``mark``.
+
+    The mark is the digest of what a resumed run must share with the one that was stopped: its model, settings
+    and ``data``. A checkpoint's state has it as ``fingerprint``.
+
+    Raises:
+        StoreError: the run is another, or no checkpoint of it is whole.
+    """
     saved = read(folder)
     if saved.state["fingerprint"] != mark:
         raise StoreError(

@@ -139,6 +139,25 @@ def test_log_probs_and_gradients_are_those_of_the_completions_alone(folder, kind
             torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
 
 
+def test_the_gradient_is_the_same_bits_on_several_threads(folder):
+    """Many completions of one prompt all reach back to its last state; what they add is added in order."""
+    model = LanguageModel.load(folder("llama"))
+    model.net.requires_grad_(True)
+    draws = torch.Generator().manual_seed(0)
+    asked = [([9, 10], torch.randint(15, 40, (48, 24), generator=draws).tolist())]
+    weights, parameters = torch.randn(48, generator=draws), list(model.net.parameters())
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, *others = (
+            torch.autograd.grad((weights * packed_logprobs(model, asked)[0]).sum(), parameters)
+            for _ in range(3)
+        )
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
+
+
 def test_completions_are_not_packed_where_they_cannot_be(folder):
     assert not worth_packing_answers(LanguageModel.load(folder("t5")), ASKED)
     assert not worth_packing_answers(LanguageModel.load(folder("gemma2")), ASKED)  # a window of 8

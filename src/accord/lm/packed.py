@@ -104,7 +104,11 @@ def packed_logprobs(model: LanguageModel, groups: Sequence[Asked]) -> tuple[Tens
     at_NT = start_N[:, None] + steps_T - 1
     at_NT[:, 0] = ends_N
     at_NT = at_NT.clamp(max=states_GWD.shape[1] - 1)  # columns behind a text's end are masked
-    scores = score_hidden(model, states_GWD[row_N[:, None], at_NT], batch, entropy=False)
+    # A prompt's completions share its last state. On several threads the gradient of fancy indexing adds what
+    # they send to it in no fixed order; that of index_select does.
+    flat_NT = row_N[:, None] * states_GWD.shape[1] + at_NT
+    states_NTD = states_GWD.flatten(0, 1).index_select(0, flat_NT.flatten()).unflatten(0, flat_NT.shape)
+    scores = score_hidden(model, states_NTD, batch, entropy=False)
     return scores.logprobs.sum(1), batch.lens_B
 
 

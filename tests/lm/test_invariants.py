@@ -142,10 +142,10 @@ def test_temperature_forgotten_in_the_scorer(load, monkeypatch):
 
 def test_temperature_forgotten_in_sampler_and_scorer_alike(load, monkeypatch):
     """Both agree, so only the model's own forward can tell."""
-    lm = load("qwen2")
+    lm, true = load("qwen2"), score.log_softmax
 
-    def forgets(logits, *_):
-        return torch.log_softmax(logits, -1)
+    def forgets(logits, *_, **how):
+        return true(logits, 1.0, **how)
 
     monkeypatch.setattr(score, "log_softmax", forgets)
     monkeypatch.setattr(engine, "log_softmax", forgets)

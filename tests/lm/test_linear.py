@@ -41,6 +41,19 @@ def test_values_and_gradients_are_those_of_torch(layer, shape, bias):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(3, 8), (2, 5, 8), (8,)])
+def test_few_rows_of_a_large_vocabulary_are_those_of_torch(shape):
+    """They lie column by column, as the product turned round gives them."""
+    torch.manual_seed(2)
+    x, head = torch.randn(shape).requires_grad_(), nn.Linear(8, 4100, bias=False)
+    ours, theirs = linear(x, head.weight), functional.linear(x, head.weight)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    for one, other in zip(
+        *(torch.autograd.grad(y.sin().sum(), [x, head.weight]) for y in (ours, theirs)), strict=True
+    ):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-4)
+
+
 def test_the_gradient_has_a_gradient(layer):
     """What TRPO's products with the curvature are made of."""
     x = torch.randn(6, 48, generator=torch.Generator().manual_seed(1)).requires_grad_()

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache
 
-from accord.lm import bags
+from accord.lm import bags, blocks
 from accord.lm.bags import Bags
 from accord.lm.engine import Ids, State
 from accord.lm.linear import AVAILABLE
@@ -314,6 +314,10 @@ class Lean(State):
             x_DP = x_DP + (inner_DP if layer.mlp_after is None else layer.mlp_after(inner_DP))
         # Contiguous, for oneDNN takes its slowest way with rows that lie apart.
         self.hidden_BD = self.norm(x_DP).t()[:rows].contiguous()
+
+    def draw(self, p_BV: Tensor, u_B: Tensor) -> Tensor:
+        """As :meth:`State.draw`, by blocks of the vocabulary."""
+        return blocks.draw(p_BV, u_B)
 
     def _parts(self) -> list[tuple[slice, int]]:
         """Places by PLACES where that leaves out a fifth of the columns to be read, else all at once."""

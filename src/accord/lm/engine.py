@@ -10,6 +10,7 @@ Legend: B rows alive, S prompt tokens, V vocabulary, D width.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ class _Row:
     number: int
     index: int
     limit: int
-    uniforms: np.ndarray
+    uniforms: list[float]
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     kept: list[bytes] = field(default_factory=list)
@@ -106,9 +107,8 @@ class Engine:
         self, model: LanguageModel, config: SamplingConfig | None = None, support: Support | None = None,
         keep_states: bool = False,
     ) -> None:  # fmt: skip
-        self.model, self.keep_states = model, keep_states
+        self.model, self.support, self.keep_states = model, support, keep_states
         self.config = config or SamplingConfig()
-        self.support = support
         limit, new = model.context, self.config.max_new_tokens
         if model.kind is Kind.ENCODER_DECODER and limit is not None and new > limit:
             raise ConfigError(f"lower max_new_tokens {new}: {model.name}'s decoder has {limit} positions")
@@ -181,7 +181,7 @@ class Engine:
                 seen[ids] += 1
                 stream = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
                 limit = high if low is None else int(stream.integers(low, high + 1))
-                rows.append(_Row(len(rows), i, limit, stream.random(limit)))
+                rows.append(_Row(len(rows), i, limit, stream.random(limit).tolist()))
         return prompts, begun, rows
 
     @torch.no_grad()
@@ -222,27 +222,25 @@ class Engine:
     def _keep(self, state: State, rows: list[_Row]) -> Tensor:
         """(B, V) what each row may choose among, noted in the row."""
         assert self.support is not None
-        logp_BV = log_softmax(state.logits(), self.config.temperature or 1.0)
-        kept_BV = truncate(logp_BV.exp(), None, self.support.top_p) > 0
+        p_BV = log_softmax(state.logits(), self.config.temperature or 1.0, exp=True)
+        kept_BV = truncate(p_BV, None, self.support.top_p) > 0
         for row, bits in zip(rows, pack(kept_BV).numpy(), strict=True):
             row.kept.append(bits.tobytes())
         return kept_BV
 
     def _choose(self, states: list[State], rows: list[_Row]) -> tuple[list[int], list[float]]:
         """Each row's next token by inverse CDF of its own uniform number, with its log-prob."""
-        config, logits_BV = self.config, states[0].logits()
-        if not bool(logits_BV.sum().isfinite()):  # one pass; a logit that is not spoils the sum
-            raise NumericsError("the model's logits are not finite while sampling; its weights are damaged")
+        config, state, logits_BV = self.config, states[0], states[0].logits()
         kept_BV = self._keep(states[1], rows) if self.support is not None else None
-        logp_BV = log_softmax(logits_BV, config.temperature or 1.0, kept_BV)
-        if config.temperature == 0:
-            tokens_B = logp_BV.argmax(-1)
+        p_BV = log_softmax(logits_BV, config.temperature or 1.0, kept_BV, exp=True)
+        if not math.isfinite(float(p_BV[:, 0].sum())):  # one logit that is NaN or inf makes its whole row NaN
+            raise NumericsError("the model's logits are not finite while sampling; its weights are damaged")
+        if config.temperature == 0:  # of the logits, for two may round to one probability
+            tokens_B = (logits_BV if kept_BV is None else logits_BV.where(kept_BV, -torch.inf)).argmax(-1)
         else:
-            u_B = torch.tensor([row.uniforms[len(row.ids)] for row in rows], device=logits_BV.device)
-            cdf_BV = truncate(logp_BV.exp(), config.top_k, config.top_p).cumsum(-1, dtype=torch.float64)
-            # Scaled by the row's own total, u < 1 always falls on a token of positive probability.
-            tokens_B = torch.searchsorted(cdf_BV, (u_B * cdf_BV[:, -1])[:, None], right=True)[:, 0]
-        return tokens_B.tolist(), logp_BV.gather(1, tokens_B[:, None])[:, 0].tolist()
+            u_B = torch.tensor([row.uniforms[len(row.ids)] for row in rows], dtype=torch.float64)
+            tokens_B = state.draw(truncate(p_BV, config.top_k, config.top_p), u_B.to(p_BV.device))
+        return tokens_B.tolist(), p_BV.gather(1, tokens_B[:, None])[:, 0].log().tolist()
 
 
 def truncate(probs_BV: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
@@ -295,6 +293,12 @@ class State:
     def logits(self) -> Tensor:
         """(B, V) float32 logits of each row's next token."""
         return self.model.logits(self.hidden_BD)
+
+    def draw(self, p_BV: Tensor, u_B: Tensor) -> Tensor:
+        """(B,) tokens where sums of ``p_BV``, whose total need not be 1, pass the share ``u_B`` of it."""
+        cdf_BV = p_BV.cumsum(-1, dtype=torch.float64)
+        # Scaled by the row's own total, u < 1 always falls on a token of positive probability.
+        return torch.searchsorted(cdf_BV, (u_B * cdf_BV[:, -1])[:, None], right=True)[:, 0]
 
     def step(self, tokens_B: Tensor) -> None:
         """Feed one token a row."""

@@ -57,7 +57,7 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, x_NI: Tensor, weight_OI: Tensor) -> Tensor:
         ctx.save_for_backward(x_NI, weight_OI)
         if len(x_NI) <= 64 and len(weight_OI) >= 4096:  # oneDNN would rearrange the weights for few rows
-            return torch.ops.mkldnn._linear_pointwise(weight_OI, x_NI, None, "none", [], "").t().contiguous()
+            return torch.ops.mkldnn._linear_pointwise(weight_OI, x_NI, None, "none", [], "").t()
         return torch.ops.mkldnn._linear_pointwise(x_NI, weight_OI, None, "none", [], "")
 
     @staticmethod

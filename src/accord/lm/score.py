@@ -36,15 +36,17 @@ class TokenScores:
     kl: Tensor | None = None
 
 
-def log_softmax(logits_NV: Tensor, temperature: float, kept_NV: Tensor | None = None) -> Tensor:
-    """(N, V) float32 log-probabilities at ``temperature``; sampler and scorer both call this.
-
-    Where only the tokens ``kept_NV`` may be chosen, they share all the mass and the others have -inf.
+def log_softmax(
+    logits_NV: Tensor, temperature: float, kept_NV: Tensor | None = None, *, exp: bool = False
+) -> Tensor:
+    """(N, V) float32 log-probabilities at ``temperature``, with ``exp`` probabilities; sampler and scorer
+    both call this. Where only the tokens ``kept_NV`` may be chosen, they share all the mass.
     """
-    logits_NV = logits_NV.float()
+    logits_NV, normal = logits_NV.float(), torch.softmax if exp else torch.log_softmax
     if temperature != 1:  # a copy less where it changes no bit
         logits_NV = logits_NV / temperature
-    return torch.log_softmax(logits_NV if kept_NV is None else logits_NV.where(kept_NV, -torch.inf), dim=-1)
+    logits_NV = logits_NV if kept_NV is None else logits_NV.where(kept_NV, -torch.inf)
+    return normal(logits_NV, -1) if logits_NV.is_contiguous() else normal(logits_NV.t(), 0).t()
 
 
 def score_hidden(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,23 +102,15 @@ class TokenBatch:
         """The chosen rows, trimmed to the longest prompt and completion among them."""
         index_N = torch.as_tensor(index)
         prompt_lens, lens = self.prompt_lens_B[index_N], self.lens_B[index_N]
-        return TokenBatch(
-            self.prompt_ids_BS[index_N, : int(prompt_lens.max())],
-            prompt_lens,
-            self.ids_BT[index_N, : int(lens.max())],
-            lens,
-            None if self.own_BT is None else self.own_BT[index_N, : int(lens.max())],
-            None if self.kept_BTW is None else self.kept_BTW[index_N, : int(lens.max())],
-        )
+        longest, width = int(prompt_lens.max()), int(lens.max())
+        own, kept = (None if each is None else each[index_N, :width] for each in (self.own_BT, self.kept_BTW))
+        prompt_ids, ids = self.prompt_ids_BS[index_N, :longest], self.ids_BT[index_N, :width]
+        return TokenBatch(prompt_ids, prompt_lens, ids, lens, own, kept)
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """The same batch on ``device``."""
-        own_BT = None if self.own_BT is None else self.own_BT.to(device)
-        kept_BTW = None if self.kept_BTW is None else self.kept_BTW.to(device)
-        return TokenBatch(
-            self.prompt_ids_BS.to(device), self.prompt_lens_B.to(device), self.ids_BT.to(device),
-            self.lens_B.to(device), own_BT, kept_BTW,
-        )  # fmt: skip
+        parts: dict[str, Any] = {k: None if v is None else v.to(device) for k, v in vars(self).items()}
+        return TokenBatch(**parts)
 
     def __len__(self) -> int:
         return len(self.lens_B)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not bags.AVAILABLE, reason="torch does not sum s
 
 
 def by_hand(q_NGW, keys_NWC, values_NCW, mask_N1C, cap):
-    scores = torch.einsum("ngw,nwc->ngc", q_NGW.double(), keys_NWC.double())
+    scores = 0.5 * torch.einsum("ngw,nwc->ngc", q_NGW.double(), keys_NWC.double())
     scores = scores if cap is None else cap * torch.tanh(scores / cap)
     return torch.einsum("ngc,ncw->ngw", (scores + mask_N1C).softmax(-1), values_NCW.double())
 
@@ -30,7 +30,8 @@ def test_what_is_read_is_what_attention_gives(count, heads, width, columns, used
     mask_N1C[:, :, 0] = 0
     # Columns not in use hold what must not be read.
     keys_NWC[:, :, used:], values_NCW[:, used:] = 1e9, torch.nan
-    found = Bags(count, heads, width, columns, used).read(q_NGW, keys_NWC, values_NCW, mask_N1C, cap)
+    given = (q_NGW, keys_NWC, values_NCW, mask_N1C, 0.5, cap)
+    found = Bags(count, heads, width, columns, used).read(*given)
     right = by_hand(q_NGW, keys_NWC[:, :, :used], values_NCW[:, :used], mask_N1C, cap)
     torch.testing.assert_close(found.double(), right, atol=1e-5, rtol=1e-5)
 

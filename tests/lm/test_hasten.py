@@ -79,6 +79,11 @@ def _still_rows(monkeypatch):
     monkeypatch.setattr(Lean, "select", select)
 
 
+def _weights_swapped(monkeypatch):
+    joint = decode.joint
+    monkeypatch.setattr(decode, "joint", lambda weights: joint(weights).flip(0))
+
+
 def _no_such_part(monkeypatch):
     monkeypatch.setattr(decode, "norm", lambda module: module.no_such_part)
 
@@ -91,6 +96,7 @@ def _no_such_part(monkeypatch):
         ("gemma2", _whole_sight),
         ("gemma2", _no_cap),
         ("llama", _still_rows),
+        ("llama", _weights_swapped),
         ("phi3", _no_such_part),
     ],
 )

@@ -58,16 +58,17 @@ class Bags:
         self.value_starts = number_m * used
 
     def read(
-        self, q_NGW: Tensor, keys_NWC: Tensor, values_NCW: Tensor, mask_N1C: Tensor, cap: float | None
-    ) -> Tensor:
-        """(N, G, W) softmax(q k + mask) v, the scores kept below Gemma 2's ``cap``; q holds the scale."""
+        self, q_NGW: Tensor, keys_NWC: Tensor, values_NCW: Tensor, mask_N1C: Tensor, scale: float,
+        cap: float | None,
+    ) -> Tensor:  # fmt: skip
+        """(N, G, W) softmax(q k * scale + mask) v, the scores kept below Gemma 2's ``cap``."""
         count, heads, width = q_NGW.shape
         tables = keys_NWC.view(count * width, -1), values_NCW.view(-1, width)
         scores_mC = _sums(tables[0], self.key_rows, self.key_starts, q_NGW.reshape(-1))
         scores_NGC = scores_mC.view(count, heads, -1)[:, :, : self.used]
         if cap is not None:
-            scores_NGC = (scores_NGC / cap).tanh_().mul_(cap)
-        weights_NGC = (scores_NGC + mask_N1C).softmax(-1)
+            scores_NGC, scale = (scores_NGC * (scale / cap)).tanh_(), cap
+        weights_NGC = torch.add(mask_N1C, scores_NGC, alpha=scale).softmax(-1)
         return _sums(tables[1], self.value_rows, self.value_starts, weights_NGC.view(-1)).view_as(q_NGW)
 
 

@@ -2,10 +2,9 @@
 
 One token a row goes through rotary attention with grouped heads, RMSNorm and a gated MLP: Llama (and SmolLM),
 Mistral, Qwen 2 and 3, Gemma 1 and 2, Phi 3. Keys and values lie in places made once, so that a step writes
-one column and copies nothing; rows leave and join while others go on. Prompts pass transformers' own
-forward. Weights and adapters are looked up at each call of the engine and never copied, so training, adapters
-that are added or turned off, and deep copies of the model need no care. ``lm.hasten`` checks it and puts it
-to use.
+one column and copies nothing; rows leave and join. Prompts pass transformers' own forward. Weights, adapters
+too, are looked up at each call of the engine and never copied: training and deep copies of the model need no
+care. ``lm.hasten`` checks it and puts it to use.
 
 States stand as columns: the weights are then the left factor of each product, which is never rearranged.
 
@@ -29,6 +28,7 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 
 from accord.lm import bags, blocks
+from accord.lm.adjacent import GATES, QKV, joint
 from accord.lm.bags import Bags
 from accord.lm.engine import Ids, State
 from accord.lm.linear import AVAILABLE
@@ -38,9 +38,8 @@ from accord.lm.tokens import pad
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "phi3")
 PLACES = 8
 """Places are computed in multiples of it: each new number of rows costs the product's set-up once."""
-PREFILL_TOKENS = {"cpu": 1024}
-"""Most tokens, padding included, that pass the model at once when rows join; elsewhere 16,384. More are not
-faster on a CPU."""
+PREFILL_TOKENS = {"cpu": 1024}  # more are not faster there; elsewhere 16,384
+"""Most tokens, padding included, that pass the model at once when rows join."""
 
 Turn = Callable[[Tensor], Tensor]
 """From (inputs, P) to (outputs, P)."""
@@ -98,10 +97,10 @@ def _layer(layer: Any, kind: str, config: Any) -> _Layer:
     if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma 2 has a norm on either side
         after, mlp_before = mlp_before, norm(layer.pre_feedforward_layernorm)
         mlp_after = norm(layer.post_feedforward_layernorm)
-    qkv = ("qkv_proj",) if hasattr(attention, "qkv_proj") else ("q_proj", "k_proj", "v_proj")
+    qkv = ("qkv_proj",) if hasattr(attention, "qkv_proj") else QKV
     return _Layer(
         before=norm(layer.input_layernorm),
-        qkv=[product(getattr(attention, name)) for name in qkv],
+        qkv=products([getattr(attention, name) for name in qkv]),
         q_norm=norm(attention.q_norm) if hasattr(attention, "q_norm") else None,
         k_norm=norm(attention.k_norm) if hasattr(attention, "k_norm") else None,
         out=product(attention.o_proj),
@@ -120,13 +119,25 @@ def norm(module: Any) -> Turn:
     gemma = hasattr(module, "eps")
     weight_D1 = module.weight[:, None]
     weight_D1, eps = (1.0 + weight_D1.float(), module.eps) if gemma else (weight_D1, module.variance_epsilon)
+    mean_1D = torch.full((1, len(weight_D1)), 1 / len(weight_D1), device=weight_D1.device)
 
     def normed(x: Tensor) -> Tensor:
         wide = x.float()
-        wide = wide * wide.square().mean(-2, keepdim=True).add_(eps).rsqrt_()
+        # A mean over columns is twice as slow as the product that gives it.
+        wide = wide * (mean_1D @ wide.square()).add_(eps).rsqrt_()
         return wide.mul_(weight_D1).to(x.dtype) if gemma else wide.to(x.dtype).mul_(weight_D1)
 
     return normed
+
+
+def products(layers: Sequence[Any]) -> list[Turn]:
+    """What linear layers of one input do: one product where their weights lie together, or else one each."""
+    plain = len(layers) > 1 and all(type(layer) is nn.Linear for layer in layers)
+    whole_OI = joint([layer.weight for layer in layers]) if plain else None
+    biases = [layer.bias for layer in layers if layer.bias is not None] if plain else []
+    if whole_OI is None or len(biases) not in (0, len(layers)):
+        return [product(layer) for layer in layers]
+    return [_times(whole_OI, torch.cat(biases) if biases else None)]
 
 
 def product(module: nn.Module) -> Turn:
@@ -156,8 +167,8 @@ def product(module: nn.Module) -> Turn:
 def _gated(mlp: Any) -> Turn:
     """The gated MLP: down(act(gate) * up)."""
     act, down = mlp.activation_fn if hasattr(mlp, "activation_fn") else mlp.act_fn, product(mlp.down_proj)
-    names = ("gate_up_proj",) if hasattr(mlp, "gate_up_proj") else ("gate_proj", "up_proj")
-    gates = [product(getattr(mlp, name)) for name in names]
+    names = ("gate_up_proj",) if hasattr(mlp, "gate_up_proj") else GATES
+    gates = products([getattr(mlp, name) for name in names])
 
     def gated(x: Tensor) -> Tensor:
         gate, up = (give(x) for give in gates) if len(gates) == 2 else gates[0](x).chunk(2)
@@ -200,12 +211,13 @@ class _Step:
 class Lean(State):
     """Rows by the lean step; they may join and leave at any time."""
 
-    joins = True
+    joins, draw = True, staticmethod(blocks.draw)
 
     def __init__(self, model: LanguageModel) -> None:
         super().__init__(model)
         config, self.stack = model.net.config, model.net.get_decoder()
         self.layers, self.norm = _layers(model), norm(self.stack.norm)
+        self.windows = {layer.window for layer in self.layers}
         self.heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
         self.width = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.dtype = model.net.dtype
@@ -266,14 +278,13 @@ class Lean(State):
             else:
                 self.keys_RKWC.append(keys_RKWC)
                 self.values_RKCW.append(values_RKCW)
-        self.places = places
+        self.places, self.column_C = places, torch.arange(self.columns, device=self.model.device)
         self.cos_CW, self.sin_CW = self._angles()
 
     def _angles(self) -> tuple[Tensor, Tensor]:
         """Cosines and sines of the rotation by column; a sine has the sign of the half it stands in."""
         example = torch.empty(1, device=self.model.device, dtype=self.dtype)
-        at_1C = torch.arange(self.columns, device=self.model.device)[None]
-        cos_1CW, sin_1CW = self.stack.rotary_emb(example, at_1C)
+        cos_1CW, sin_1CW = self.stack.rotary_emb(example, self.column_C[None])
         low_CW, high_CW = sin_1CW[0].chunk(2, dim=-1)
         return cos_1CW[0], torch.cat([-low_CW, high_CW], dim=-1)
 
@@ -298,12 +309,12 @@ class Lean(State):
         at_P = torch.tensor([*self.lengths, *[0] * spare], device=device)
         self.lengths = [length + 1 for length in self.lengths]
         x_DP = self.stack.embed_tokens(F.pad(tokens_B, (0, spare)).to(device)).t().contiguous()
-        all_N = torch.arange(len(at_P) * self.key_heads, device=device)
+        at_N = at_P[:, None].expand(-1, self.key_heads).reshape(-1)
         step = _Step(
             self.cos_CW[at_P].t().contiguous(),
             self.sin_CW[at_P].t().contiguous(),
-            (all_N, at_P.repeat_interleave(self.key_heads)),
-            {window: self._mask(at_P, window) for window in {layer.window for layer in self.layers}},
+            (torch.arange(len(at_N), device=device), at_N),
+            {window: self._mask(at_N[:, None, None], window) for window in self.windows},
             parts := self._parts(),
             self._bags(len(at_P), parts),
         )
@@ -312,12 +323,8 @@ class Lean(State):
             x_DP = x_DP + (read_DP if layer.after is None else layer.after(read_DP))
             inner_DP = layer.mlp(layer.mlp_before(x_DP))
             x_DP = x_DP + (inner_DP if layer.mlp_after is None else layer.mlp_after(inner_DP))
-        # Contiguous, for oneDNN takes its slowest way with rows that lie apart.
+        # Contiguous, for oneDNN is slowest with rows that lie apart.
         self.hidden_BD = self.norm(x_DP).t()[:rows].contiguous()
-
-    def draw(self, p_BV: Tensor, u_B: Tensor) -> Tensor:
-        """As :meth:`State.draw`, by blocks of the vocabulary."""
-        return blocks.draw(p_BV, u_B)
 
     def _parts(self) -> list[tuple[slice, int]]:
         """Places by PLACES where that leaves out a fifth of the columns to be read, else all at once."""
@@ -333,40 +340,40 @@ class Lean(State):
     def _bags(self, places: int, parts: list[tuple[slice, int]]) -> Bags | None:
         """How all places are read at once, where that is faster than products."""
         count, heads = places * self.key_heads, self.heads // self.key_heads
-        floats = bags.AVAILABLE and self.dtype is torch.float32 and self.model.device.type == "cpu"
-        if not floats or len(parts) > 1 or heads > bags.MOST_HEADS:
+        fit = bags.AVAILABLE and self.dtype is torch.float32 and self.model.device.type == "cpu"
+        if not fit or len(parts) > 1 or heads > bags.MOST_HEADS:
             return None
         return Bags(count, heads, self.width, self.columns, parts[0][1])
 
-    def _mask(self, at_P: Tensor, window: int | None) -> Tensor:
+    def _mask(self, at_N11: Tensor, window: int | None) -> Tensor:
         """(N, 1, columns in use) added to the scores: -inf where a row has no token or cannot see it."""
-        column_1C = torch.arange(max(self.lengths), device=at_P.device)[None]
-        unseen_PC = column_1C > at_P[:, None]
+        column_C = self.column_C[: max(self.lengths)]
+        unseen_N1C = column_C > at_N11
         if window is not None:
-            unseen_PC |= column_1C <= at_P[:, None] - window
-        mask_PC = torch.zeros(unseen_PC.shape, device=at_P.device, dtype=self.dtype)
-        return mask_PC.masked_fill_(unseen_PC, -torch.inf).repeat_interleave(self.key_heads, dim=0)[:, None]
+            unseen_N1C |= column_C <= at_N11 - window
+        return torch.where(unseen_N1C, -torch.inf, 0.0).to(self.dtype)
 
     def _attend(self, at: int, layer: _Layer, h_DP: Tensor, step: _Step) -> Tensor:
         """(H * W, P) what each row's newest token reads from its columns."""
-        places, width, heads = h_DP.shape[1], self.width, (self.heads, self.key_heads, self.key_heads)
+        places, width, split = h_DP.shape[1], self.width, self.heads * self.width
         parts = [give(h_DP) for give in layer.qkv]
         if len(parts) == 1:
-            parts = list(parts[0].split([count * width for count in heads]))
-        q_HWP, k_KWP, v_KWP = (part.view(-1, width, places) for part in parts)
+            parts = list(parts[0].split([split + self.key_heads * width, self.key_heads * width]))
+        *qk, v_OP = parts
+        qk_HWP = (qk[0] if len(qk) == 1 else torch.cat(qk)).view(-1, width, places)
         if layer.q_norm is not None and layer.k_norm is not None:
-            q_HWP, k_KWP = layer.q_norm(q_HWP), layer.k_norm(k_KWP)
-        turned_HWP = _rotate(torch.cat([q_HWP, k_KWP]), step)
+            q_HWP, k_HWP = qk_HWP.split([self.heads, self.key_heads])
+            qk_HWP = torch.cat([layer.q_norm(q_HWP), layer.k_norm(k_HWP)])
+        turned_OP = _rotate(qk_HWP, step).view(-1, places)
         keys_NWC = self.keys_RKWC[at][:places].view(-1, width, self.columns)
         values_NCW = self.values_RKCW[at][:places].view(-1, self.columns, width)
         # What is put is contiguous: index_put_ takes ten times as long with what is not.
-        k_NW = turned_HWP[self.heads :].permute(2, 0, 1).reshape(-1, width)
-        keys_NWC.transpose(1, 2).index_put_(step.write, k_NW)
-        values_NCW.index_put_(step.write, v_KWP.permute(2, 0, 1).reshape(-1, width))
+        keys_NWC.transpose(1, 2).index_put_(step.write, turned_OP[split:].t().reshape(-1, width))
+        values_NCW.index_put_(step.write, v_OP.t().reshape(-1, width))
         mask_N1C = step.masks[layer.window]
-        q_NGW = turned_HWP[: self.heads].permute(2, 0, 1).reshape(len(keys_NWC), -1, width)
+        q_NGW = turned_OP[:split].t().reshape(len(keys_NWC), -1, width)
         if step.bags is not None:
-            read_NGW = step.bags.read(q_NGW * layer.scale, keys_NWC, values_NCW, mask_N1C, layer.cap)
+            read_NGW = step.bags.read(q_NGW, keys_NWC, values_NCW, mask_N1C, layer.scale, layer.cap)
             return read_NGW.view(places, -1).t()
         read = [
             _read(layer, q_NGW[n], keys_NWC[n, :, :used], values_NCW[n, :used], mask_N1C[n, :, :used])

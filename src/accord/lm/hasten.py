@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from accord.lm.adjacent import lay_together
 from accord.lm.decode import Lean, reason_against
 from accord.lm.engine import Ids, State
 from accord.lm.invariants import LOGPROB_BOUND
@@ -41,6 +42,7 @@ def hasten(model: LanguageModel, seed: int = 0) -> str | None:
     model.decoding = None
     against = reason_against(model)
     if against is None:
+        lay_together(model.net)
         found = disagreement(model, begin, seed)
         if found is None:
             model.decoding = begin

@@ -191,12 +191,13 @@ class World:
     def settings(self, name: str) -> AlignConfig:
         """An algorithm's: its own defaults, all weights, and the amounts of all."""
         amounts = self.amounts
-        samples = AlignConfig(algorithm=name).samples
+        bare = AlignConfig(algorithm=name)
+        samples, critic = bare.samples, {"critic_learning_rate": 5e-3, "lam": 1.0} if bare.row.critic else {}
         return AlignConfig(
             algorithm=name, steps=amounts.steps, prompts_per_step=amounts.rollouts // samples,
             minibatch=amounts.rollouts, epochs=2 if name in ("ppo", "nlpo") else None, lora_rank=0,
-            learning_rate=RATES.get(name, 2e-4), critic_learning_rate=5e-3, lam=1.0, beta=0.05,
-            max_new_tokens=amounts.new_tokens, seed=self.seed,
+            learning_rate=RATES.get(name, 2e-4), beta=0.05, max_new_tokens=amounts.new_tokens,
+            seed=self.seed, **critic,
         )  # fmt: skip
 
     def offline(self, name: str, policy: LanguageModel, look: Callable[[], None]) -> None:

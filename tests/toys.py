@@ -75,7 +75,10 @@ def run_config(**changes) -> AlignConfig:
         "max_new_tokens": 3, "lora_rank": 4, "learning_rate": 1e-2, "kl_target": 0.5, "kl_horizon": 50,
         "seed": 3,
     }  # fmt: skip
-    return AlignConfig.build(settings | changes)
+    settings |= changes
+    if settings["kl_target"] is None:
+        del settings["kl_horizon"]  # nothing would read it
+    return AlignConfig.build(settings)
 
 
 def main(model: str, folder: str, save_every: str, kill_at: str, sleep: str) -> None:

@@ -1,6 +1,7 @@
 """Episodes: tokens in and out, who said what, what ends them, and that they are learned from."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from accord.align.online import act, credit, learn
 from accord.align.run import align
 from accord.align.signals import own_texts
 from accord.environment import Environment, Turn
-from accord.errors import ConfigError
+from accord.errors import ConfigError, NumericsError
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.model import LanguageModel
 from accord.lm.score import score_tokens
@@ -175,6 +176,16 @@ def test_a_turn_that_is_cut_is_not_shown_to_the_environment(toy):
     assert cut
     assert all(r.stop is Stop.LENGTH and not r.paid for r in cut)
     assert environment.heard == [""] * (len(rollouts) - len(cut))
+
+
+def test_pay_that_is_no_number_is_named(toy):
+    class Broken(Talk):
+        def begin(self, prompt, seed):
+            answer = super().begin(prompt, seed)
+            return lambda text: replace(answer(text), paid=float("nan"))
+
+    with pytest.raises(NumericsError, match=r"the environment paid nan for the turn .* Mend the environment"):
+        play(engine_of(toy()), PROMPTS, 6, environment=Broken(3))
 
 
 def test_what_cannot_be_meant_is_refused(toy):

@@ -1,11 +1,14 @@
 """NLPO's defining properties: what is sampled lies in the masker's top-p set, and is scored within it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from accord.align.learner import Learner
-from accord.align.online import act, credit, judge, run_step, tokens_of
+from accord.align.online import act, credit, judge, learn, run_step, tokens_of
 from accord.align.settings import AlignConfig
+from accord.errors import NumericsError
 from accord.lm.engine import truncate
 from accord.lm.score import log_softmax, score_hidden
 from accord.lm.tokens import pack, unpack
@@ -59,6 +62,14 @@ def test_scorer_and_sampler_agree_within_the_kept_sets(toy, model_type):
     assert batch.metrics["kl"] == pytest.approx(kl.sum().item() / len(rollouts), rel=1e-3)
     chosen = p.gather(1, tokens.ids_BT[tokens.mask_BT][:, None])[:, 0].log()
     torch.testing.assert_close(batch.logprobs_BT[batch.mask_BT], chosen, atol=1e-4, rtol=1e-4)
+
+
+def test_kept_sets_a_token_off_are_found_out(toy):
+    learner = moved(learner_of(toy("llama")))
+    rollouts = act(learner.engine(0), PROMPTS, 4)
+    shifted = [replace(r, kept=(*r.kept[1:], r.kept[0])) for r in rollouts]
+    with pytest.raises(NumericsError, match=r"not the one that sampled|not finite"):
+        learn(learner, credit(learner, shifted, judge(ShareOfGood(), shifted)), 0)
 
 
 def test_gradients_stay_finite_and_leave_what_was_not_kept_alone(toy):

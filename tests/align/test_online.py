@@ -15,10 +15,10 @@ from accord.align.settings import AlignConfig
 from accord.errors import ConfigError, DataError, NumericsError
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.model import LanguageModel
-from accord.lm.tiny import END, EOS
+from accord.lm.tiny import END, EOS, write_tiny
 from accord.lm.tokens import TokenBatch
 from accord.types import Prompt, Rollout, Score, Stop
-from toys import GOOD, OTHER, PROMPTS, FirstToken, ShareOfGood, first_token, run_config
+from toys import GOOD, OTHER, PROMPTS, VOCABULARY, FirstToken, ShareOfGood, first_token, run_config
 
 BOTH = ("llama", "t5")
 
@@ -280,6 +280,18 @@ def test_a_missing_score_is_an_error(toy):
         ({"min_new_limit": 7}, ["min_new_limit 7", "max_new_tokens 3"]),
         ({"beta": 0.0}, ["kl_target", "beta 0"]),
         ({"kl_horizon": 1.5}, ["kl_horizon 1.5", "1.6"]),
+        ({"algorithm": "rloo", "lam": 0.5, "value_coef": 1.0}, ["lam, value_coef", "algorithm rloo"]),
+        ({"algorithm": "grpo", "critic_learning_rate": 0.1}, ["critic_learning_rate would do nothing"]),
+        ({"truncation": "mask", "truncation_penalty": 5.0}, ["truncation_penalty would do nothing"]),
+        (
+            {
+                "algorithm": "reinforce-baseline",
+                "prompts_per_step": 1,
+                "samples_per_prompt": 1,
+                "minibatch": 1,
+            },
+            ["compares a step's rollouts"],
+        ),
         ({"steps": 0}, ["steps", "0"]),
     ],
 )
@@ -361,9 +373,9 @@ def advantages_by_hand(rewards, values):
 
 @pytest.mark.parametrize("truncation", ["bootstrap", "penalise", "mask"])
 def test_credit_by_hand(toy, truncation):
-    learner = prepared(
-        toy(), gamma=GAMMA, lam=LAM, beta=BETA, kl_target=None, truncation=truncation, truncation_penalty=1.5
-    )
+    fine = {"truncation_penalty": 1.5} if truncation == "penalise" else {}
+    settings = {"gamma": GAMMA, "lam": LAM, "beta": BETA, "kl_target": None, "truncation": truncation}
+    learner = prepared(toy(), **settings, **fine)
     prompt_ids = tuple(learner.engine(0).encode(PROMPTS[3]))
     rollouts = [
         Rollout(PROMPTS[3], prompt_ids, ids, (0.0,) * len(ids), (1,) * len(ids), stop, "")
@@ -404,6 +416,39 @@ def test_credit_by_hand(toy, truncation):
     assert metrics["kl_sampled"] == pytest.approx(sampled, abs=1e-5)
     assert metrics["sampler_gap"] == pytest.approx(max(-o for old, *_ in seen for o in old), abs=1e-5)
     assert metrics["kl"] > 1e-3
+
+
+@pytest.mark.parametrize("truncation", ["bootstrap", "penalise", "mask"])
+def test_a_cut_taken_for_an_end_is_found_out(toy, truncation):
+    """The fault planted against the case by hand: it would show it."""
+    learner = prepared(toy(), kl_target=None, truncation=truncation)
+    rollouts, scores = rollouts_of(learner)
+    cut = [
+        replace(rollout, stop=Stop.LENGTH if i % 3 == 0 else Stop.EOS) for i, rollout in enumerate(rollouts)
+    ]
+    ended = [replace(rollout, stop=Stop.EOS) for rollout in rollouts]
+    right, wrong = credit(learner, cut, scores), credit(learner, ended, scores)
+    assert right.returns_BT.shape != wrong.returns_BT.shape or not torch.allclose(
+        right.returns_BT, wrong.returns_BT
+    )
+
+
+def test_a_completion_that_fills_an_encoder_decoders_context_is_credited(tmp_path):
+    """BART's decoder has a place for each token and none behind the last: the state before stands there."""
+    policy = LanguageModel.load(
+        write_tiny(tmp_path, "bart", vocab_size=VOCABULARY, max_position_embeddings=16)
+    )
+    learner = Learner(policy, run_config(max_new_tokens=16, truncation="bootstrap"))
+    with torch.no_grad():
+        learner.critic.linear.bias.fill_(0.3)
+    rollouts = [
+        Rollout(PROMPTS[0], (3, 4), (GOOD,) * n, (-1.0,) * n, (1,) * n, Stop.LENGTH, "") for n in (16, 5)
+    ]
+    batch = credit(learner, rollouts, [Score(0.0)] * 2)
+    alone = credit(learner, rollouts[1:] * 2, [Score(0.0)] * 2)
+    assert batch.returns_BT[0, -1] == pytest.approx(0.3, abs=0.1)  # the value bootstrapped, less the leash
+    torch.testing.assert_close(batch.returns_BT[1, :5], alone.returns_BT[0], atol=1e-5, rtol=0)
+    run_step(learner, ShareOfGood(), PROMPTS, 0)
 
 
 def test_masking_nearly_everything_is_an_error_that_counts(toy):
@@ -492,6 +537,23 @@ def test_micro_batches_make_the_update_of_the_whole(toy, model_type):
     for one, other in zip(a, b, strict=True):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=0)
     assert first == pytest.approx(second, rel=1e-3, abs=1e-5)
+
+
+def test_micro_batches_that_weigh_alike_are_found_out(toy, monkeypatch):
+    """The fault planted against the test above: each micro-batch's own mean, however many tokens it has."""
+    right = online.minibatches
+
+    def wrong(*given):
+        for micros in right(*given):
+            yield [(part, w_BT / w_BT.sum() / len(micros), whole) for part, w_BT, whole in micros]
+
+    ends = []
+    for taken in (right, wrong):
+        monkeypatch.setattr(online, "minibatches", taken)
+        learner = prepared(toy(), minibatch=8, max_new_tokens=6, micro_rows=2, learning_rate=1e-3)
+        learn(learner, credit(learner, *rollouts_of(learner)), 0)
+        ends.append(state(learner))
+    assert any(not torch.allclose(one, other, atol=2e-5, rtol=0) for one, other in zip(*ends, strict=True))
 
 
 def test_prompts_that_do_not_fit_are_refused(toy):

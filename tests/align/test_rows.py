@@ -83,10 +83,10 @@ LEASHES = [
 @pytest.mark.parametrize(("algorithm", "kl_in", "kl"), LEASHES)
 def test_each_right_leash_holds_the_policy_at_the_optimum_of_the_leashed_problem(toy, algorithm, kl_in, kl):
     """max E[r] - beta KL(pi || ref) has pi*(a) = ref(a) exp(r(a) / beta) / Z; total variation within 0.06."""
-    beta, policy = 0.2, toy("llama")
+    beta, policy, row = 0.2, toy("llama"), find(algorithm)
     config = config_of(
-        algorithm, beta=beta, kl_in=kl_in, kl=kl, prompts_per_step=128 // find(algorithm).samples, steps=60,
-        minibatch=128, learning_rate=1e-2, critic_learning_rate=0.05,
+        algorithm, beta=beta, kl_in=kl_in, kl=kl, prompts_per_step=128 // row.samples, steps=60,
+        minibatch=128, learning_rate=1e-2, **({"critic_learning_rate": 0.05} if row.critic else {}),
     )  # fmt: skip
     learner = Learner(policy, config)
     ids = learner.engine(0).encode(PROMPTS[0])
@@ -173,11 +173,13 @@ def test_the_critics_lambda_is_its_own(toy):
 # -- references --------------------------------------------------------------------------------
 
 
-def test_a_reference_that_is_reset_catches_up_and_an_average_follows(toy):
+@pytest.mark.parametrize("kind_of_model", ["llama", "t5"])
+@pytest.mark.parametrize("rank", [4, 0], ids=["lora", "full"])
+def test_a_reference_that_is_reset_catches_up_and_an_average_follows(toy, kind_of_model, rank):
     kept = {}
     for kind in ("start", "reset", "ema"):
         own = {"reset": {"reference_every": 2}, "ema": {"reference_decay": 0.5}}.get(kind, {})
-        learner = Learner(toy("llama"), run_config(reference=kind, steps=4, **own))
+        learner = Learner(toy(kind_of_model), run_config(reference=kind, steps=4, lora_rank=rank, **own))
         kept[kind] = [run_step(learner, ShareOfGood(), PROMPTS, step)[0]["kl"] for step in range(3)]
     assert all(kl[0] == pytest.approx(0, abs=1e-6) for kl in kept.values())
     assert kept["start"][1] == pytest.approx(kept["reset"][1], rel=1e-3)  # not reset yet

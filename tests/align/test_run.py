@@ -16,6 +16,7 @@ import torch
 
 import accord
 import toys
+from accord.align.guard import GuardConfig
 from accord.align.online import Learner
 from accord.align.run import End, align, load_checkpoint
 from accord.errors import ConfigError, DataError, NumericsError, StoreError
@@ -133,11 +134,20 @@ def test_three_steps_and_three_more_are_six(toy, tmp_path, changes):
     assert same(lines(tmp_path / "parts"), whole.history)
 
 
-@pytest.mark.parametrize("forgotten", ["policy", "critic", "optimiser", "beta", "history"])
-def test_a_part_forgotten_on_resuming_is_not_the_same_run(straight, toy, tmp_path, monkeypatch, forgotten):
+@pytest.mark.parametrize(
+    ("forgotten", "changes"),
+    [
+        *((name, {}) for name in ("policy", "critic", "optimiser", "beta", "history")),
+        ("reference", {"reference": "ema"}),
+        ("masker", {"algorithm": "nlpo", "mask_every": 2, "mask_top_p": 0.6}),
+    ],
+)
+def test_a_part_forgotten_on_resuming_is_not_the_same_run(toy, tmp_path, monkeypatch, forgotten, changes):
     """The fault planted against all tests of resuming: what they compare would show it."""
+    config = run_config(**changes)
+    whole_run = align(toy(), ShareOfGood(), PROMPTS, config, tmp_path / "whole")
     with pytest.raises(NumericsError):
-        align(toy(), ShareOfGood(nan_at=4), PROMPTS, run_config(), tmp_path, save_every=3)
+        align(toy(), ShareOfGood(nan_at=4), PROMPTS, config, tmp_path, save_every=3)
     whole = checkpoints.read
 
     def read(folder):
@@ -157,8 +167,8 @@ def test_a_part_forgotten_on_resuming_is_not_the_same_run(straight, toy, tmp_pat
 
     monkeypatch.setattr(checkpoints, "read", read)
     monkeypatch.setattr(checkpoints.Checkpoint, "put_into", put_into)
-    resumed = align(toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, resume=True)
-    assert not same(bits(resumed), bits(straight[0]))
+    resumed = align(toy(), ShareOfGood(), PROMPTS, config, tmp_path, resume=True)
+    assert not same(bits(resumed), bits(whole_run))
 
 
 class Rising(ShareOfGood):
@@ -248,6 +258,41 @@ def test_on_a_full_disk_it_ends_with_an_error_and_goes_on_to_the_same_bits(strai
     result = align(toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, resume=True)
     assert same(bits(result), bits(straight[0]))
     assert same(lines(tmp_path), straight[0].history)
+
+
+def test_a_disk_that_is_full_between_checkpoints_says_what_stands(toy, tmp_path):
+    """The weights that a guard keeps are the first that do not fit."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    guard = GuardConfig(mode="act")
+    try:
+        with pytest.raises(StoreError, match=r"files could not be written to .* checkpoint stands"):
+            align(toy(), FillsTheDisk(3), PROMPTS, run_config(), tmp_path, save_every=2, guard=guard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    again = align(toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, guard=guard, resume=True)
+    assert len(again.history) == run_config().steps
+
+
+def test_a_scorers_own_error_is_not_the_disks(toy, tmp_path):
+    class Gone(ShareOfGood):
+        def score_groups(self, groups):
+            raise FileNotFoundError("the scorer's words are gone")
+
+    with pytest.raises(FileNotFoundError, match="scorer's words"):
+        align(toy(), Gone(), PROMPTS, run_config(), tmp_path)
+
+
+def test_a_guard_that_would_roll_back_to_nothing_is_refused_on_resuming(straight, toy, tmp_path):
+    with pytest.raises(NumericsError):
+        align(toy(), ShareOfGood(nan_at=4), PROMPTS, run_config(), tmp_path, save_every=3)
+    with pytest.raises(ConfigError, match="resume it with the guard it was begun with"):
+        align(
+            toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, guard=GuardConfig(mode="act"), resume=True
+        )
+    result = align(toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, resume=True)
+    assert same(bits(result), bits(straight[0]))
 
 
 def test_ctrl_c_ends_with_a_checkpoint_that_goes_on_to_the_same_bits(straight, toy_folder, toy, tmp_path):

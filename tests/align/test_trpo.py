@@ -5,8 +5,9 @@ import torch
 
 from accord.align import trpo
 from accord.align.learner import Learner
-from accord.align.online import act, credit, judge, minibatches
+from accord.align.online import act, credit, judge, learn, minibatches
 from accord.align.settings import AlignConfig
+from accord.errors import NumericsError
 from accord.types import Score
 from toys import PROMPTS, ShareOfGood
 
@@ -43,6 +44,13 @@ def exact_kl(learner, micros, shift, old_hidden, old):
         for p, move in zip(weights, trpo._like(shift, weights), strict=True):
             p.sub_(move)
     return total
+
+
+def test_a_log_prob_far_from_the_samplers_is_found(toy):
+    learner, batch = prepared(toy())
+    batch.metrics["sampler_gap"] = 0.2
+    with pytest.raises(NumericsError, match=r"up to 0\.2 from the sampler's"):
+        learn(learner, batch, 0)
 
 
 @pytest.mark.parametrize("model_type", ["llama", "t5"])

@@ -12,13 +12,14 @@ Left out: keeping key-value caches from one turn to the next; each turn reads it
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from accord.align.online import whole_support
 from accord.environment import Environment, Turn
-from accord.errors import ConfigError
+from accord.errors import ConfigError, NumericsError
 from accord.lm.engine import Engine, Sampled
 from accord.lm.model import Kind
 from accord.lm.turns import words_between, words_ids
@@ -68,6 +69,7 @@ def play(
     Raises:
         ConfigError: ``turns`` is not positive; or, unless ``training`` is false, the engine does not
             sample from the whole distribution.
+        NumericsError: the environment paid something that is not a finite number.
     """
     if training:
         whole_support(engine)
@@ -123,6 +125,11 @@ def _take_turn(engine: Engine, row: _Row, sampled: Sampled, last: bool) -> None:
         row.stop = Stop.LENGTH
         return
     turn = row.answer(text)
+    if not math.isfinite(turn.paid):
+        raise NumericsError(
+            f"the environment paid {turn.paid} for the turn {text[:120]!r} of an episode from prompt "
+            f"{row.prompt.id!r}; pay must be a finite number. Mend the environment"
+        )
     row.paid[-1] += turn.paid
     row.said += [turn.text] if turn.text else []
     if turn.over:

@@ -106,17 +106,12 @@ class Learner:
         config = self.config
         keep = self.exact and config.row.learn is None and config.truncation != "bootstrap"
         floats = config.prompts_per_step * config.samples * config.max_new_tokens * self.policy.width
-        return Engine(
-            self.policy,
-            SamplingConfig(
-                max_new_tokens=config.max_new_tokens,
-                min_new_limit=config.min_new_limit,
-                temperature=config.temperature,
-                seed=step_seed(config.seed, step),
-            ),
-            None if self.masker is None else Support(self.masker, config.mask_top_p),
-            keep and floats <= KEPT_FLOATS,
-        )
+        sampling = SamplingConfig(
+            max_new_tokens=config.max_new_tokens, min_new_limit=config.min_new_limit,
+            temperature=config.temperature, seed=step_seed(config.seed, step),
+        )  # fmt: skip
+        support = None if self.masker is None else Support(self.masker, config.mask_top_p)
+        return Engine(self.policy, sampling, support, keep and floats <= KEPT_FLOATS)
 
 
 def _critic(policy: LanguageModel, config: AlignConfig, given: ValueHead | None) -> ValueHead | None:

@@ -233,8 +233,7 @@ def earned(rollouts: Sequence[Rollout], score_B: Tensor, tokens: TokenBatch) -> 
             rewards_BT[row, : len(rollout.paid)] = torch.tensor(rollout.paid, device=score_B.device)
     columns_T = torch.arange(tokens.ids_BT.shape[1], device=score_B.device)
     last_B = (tokens.chosen_BT * columns_T).argmax(dim=1)
-    rewards_BT[torch.arange(len(rollouts), device=score_B.device), last_B] += score_B
-    return rewards_BT
+    return rewards_BT.scatter_add(1, last_B[:, None], score_B[:, None])
 
 
 def _groups(rollouts: Sequence[Rollout]) -> Tensor:
@@ -333,18 +332,18 @@ def learn(learner: Learner, batch: Batch, step: int) -> dict[str, float]:
     means = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
     means["first_ratio"] = rows[0]["ratio_mean"]
     means["sampler_gap"] = max(rows[0]["sampler_gap"], batch.metrics["sampler_gap"])
-    exact = learner.exact and not torch.is_autocast_enabled(learner.policy.device.type)
-    check_first_ratio(means["first_ratio"], step, means["sampler_gap"] if exact else 0.0)
+    check_first_ratio(learner, means["first_ratio"], step, means["sampler_gap"])
     if not warm:
         learner.beta.update(batch.metrics["kl"], len(batch.tokens))
         learner.follow(step)
     return means
 
 
-def check_first_ratio(ratio: float, step: int, gap: float = 0.0) -> None:
+def check_first_ratio(learner: Learner, ratio: float, step: int, gap: float) -> None:
     """Raises NumericsError where before the first update the mean importance ratio is not 1, or a log-prob is
     further from the sampler's than rounding explains."""
-    if abs(ratio - 1) > FIRST_RATIO_BOUND or not gap <= GAP_BOUND:
+    exact = learner.exact and not torch.is_autocast_enabled(learner.policy.device.type)
+    if abs(ratio - 1) > FIRST_RATIO_BOUND or (exact and not gap <= GAP_BOUND):
         raise NumericsError(
             f"step {step}: the first importance ratio is {ratio:.5f}, it must be 1; log-probs differ by up "
             f"to {gap:.2g} from the sampler's, {GAP_BOUND} is allowed: the policy that is trained is not the "

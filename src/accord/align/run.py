@@ -7,13 +7,17 @@ function of seed and step, so a run that was killed goes on from its last checkp
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from accord.align.episodes import play
 from accord.align.guard import Action, GuardConfig, Verdict, best_step, distrust, floor
@@ -36,6 +40,8 @@ from accord.types import Adapts, Prompt, Rollout, Score, Scorer, digest
 Metrics = dict[str, float]
 WARNS = GuardConfig()
 """The guard that speaks and does nothing."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What a disk says that takes no more."""
 _LOG = logging.getLogger("accord.align")
 
 
@@ -99,8 +105,10 @@ def align(
     Raises:
         DataError: no prompts, or one that is empty or does not fit the context.
         ConfigError: ``folder`` holds a run and ``resume`` was not asked for; nothing pays; or the guard's
-            witness is not watched, or a watched scorer has the name of a figure of the run.
-        StoreError: the run to resume was made from another model, with other settings or prompts.
+            witness is not watched, or a watched scorer has the name of a figure of the run; or the run to
+            resume was begun with a guard that kept no weights and this one would go back to them.
+        StoreError: the run to resume was made from another model, with other settings or prompts; or the
+            disk is full, and the last checkpoint stands.
         NumericsError: a reward, loss or importance ratio is wrong; the last checkpoint stands.
     """
     if not prompts:
@@ -126,9 +134,14 @@ def align(
         learner.engine(0).encode(prompt)
     run = _Watched(folder, learner, guard, None if environment is None else learner.engine(0).decode)
     history = _begin(folder, learner, prompts, scorer, resume)
+    if guard.keeps and history and not run.kept.path.exists():
+        raise ConfigError(
+            f"{folder} was begun with a guard that keeps no weights to roll back to, and this one would; "
+            "resume it with the guard it was begun with, or start a new run in another folder"
+        )
     verdict = run.begin(history)
     end = _END.get(verdict.action, End.STEPS)
-    with interruptible() as interrupted, (folder / "metrics.jsonl").open("a") as log:
+    with _disk(folder), interruptible() as interrupted, (folder / "metrics.jsonl").open("a") as log:
         for step in range(len(history), config.steps if end is End.STEPS else 0):
             if guard.keeps:
                 run.kept.note()
@@ -162,6 +175,20 @@ def align(
                 break
     kept = run.kept.restore() - 1 if end is End.ROLLED_BACK else len(history)
     return AlignResult(learner, history, end, verdict.reason if end in _END.values() else "", run.told, kept)
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """Says what a full disk means for the run; what else a scorer may raise is its own."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno not in FULL:
+            raise
+        raise StoreError(
+            f"the run's files could not be written to {folder}: {error}. Its last checkpoint stands; free "
+            "some space and go on with --resume"
+        ) from error
 
 
 _END = {Action.STOP: End.GUARD, Action.ROLL_BACK: End.ROLLED_BACK}

@@ -132,8 +132,7 @@ class AlignConfig(Config):
             )
         if self.kl_target is not None and self.beta == 0:
             raise ConfigError(
-                "kl_target cannot be held with beta 0: beta is adapted by factors and would stay 0; give "
-                "beta a positive start"
+                "kl_target cannot be held with beta 0: beta is adapted by factors; give it a positive start"
             )
         if self.kl_target is not None and self.kl_horizon <= MAX_STEP * rollouts:
             raise ConfigError(
@@ -149,6 +148,8 @@ class AlignConfig(Config):
                 f"{self.algorithm} compares the completions of a prompt and samples_per_prompt is "
                 f"{self.samples}; it needs 2 or more"
             )
+        if self.algorithm == "reinforce-baseline" and self.prompts_per_step * self.samples < 2:
+            raise ConfigError("reinforce-baseline compares a step's rollouts; sample 2 or more a step, not 1")
         if self.truncation == "bootstrap" and not self.row.critic:
             raise ConfigError(
                 f"truncation = bootstrap pays the critic's value and {self.algorithm} has no critic; "
@@ -175,7 +176,10 @@ class AlignConfig(Config):
     def _idle(self) -> list[str]:
         """Settings that are not at their default and that this run would never read."""
         unread = {
-            **dict.fromkeys(("critic", "critic_warmup", "critic_lam"), not self.row.critic),
+            **dict.fromkeys(("critic", "critic_warmup", "critic_lam", "lam"), not self.row.critic),
+            **dict.fromkeys(("critic_learning_rate", "value_clip", "value_coef"), not self.row.critic),
+            "truncation_penalty": self.truncation != "penalise",
+            "kl_horizon": self.kl_target is None,
             **dict.fromkeys(("mask_top_p", "mask_every"), not self.row.masked),
             "gamma": self.row.samples > 1,
             "reference_every": self.reference != "reset",

@@ -61,7 +61,7 @@ def learn_in_trust_region(learner: Learner, batch: Batch, step: int) -> dict[str
     # A fused attention has no second derivative.
     with sdpa_kernel(SDPBackend.MATH):
         gradient_P, before, seen = _objective(learner, micros, weights)
-        check_first_ratio(seen["ratio_mean"], step)
+        check_first_ratio(learner, seen["ratio_mean"], step, batch.metrics["sampler_gap"])
         if not math.isfinite(before) or not bool(torch.isfinite(gradient_P).all()):
             raise NumericsError(f"step {step}: objective {before}, or its gradient, is not finite")
         direction_P = conjugate_gradient(

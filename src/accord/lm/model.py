@@ -230,12 +230,13 @@ class LanguageModel:
         memory = self.net.get_encoder()(input_ids=batch.prompt_ids_BS, attention_mask=mask_BS)
         start = torch.full((len(batch), 1), self.start_id, device=self.device)
         inputs_BT = torch.cat([start, batch.ids_BT if after else batch.ids_BT[:, :-1]], dim=1)
-        return self.trunk(
-            input_ids=inputs_BT,
-            encoder_hidden_states=memory.last_hidden_state,
-            encoder_attention_mask=mask_BS,
-            use_cache=False,
-        ).last_hidden_state
+        states_BTD = self.trunk(
+            input_ids=inputs_BT[:, : self.context], encoder_hidden_states=memory.last_hidden_state,
+            encoder_attention_mask=mask_BS, use_cache=False,
+        ).last_hidden_state  # fmt: skip
+        # Behind a completion that fills the context is no place: the state before its end stands there.
+        over = inputs_BT.shape[1] - states_BTD.shape[1]
+        return torch.cat([states_BTD, states_BTD[:, -1:]], dim=1) if over else states_BTD
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
         """(N, V) float32 logits, temperature 1: the head with the scale, bias and cap its model has."""

@@ -46,6 +46,20 @@ def test_what_is_drawn_is_possible_and_its_sums_hold_the_share(seed, size, u):
     assert bool((up_to_B1 >= u - 1e-6).all())
 
 
+def test_a_share_that_ends_with_a_block_goes_to_what_is_possible_in_the_next():
+    """The first block is passed exactly; what is left of the second is less than a sum of float64 can tell."""
+    p_BV = torch.zeros(200, 2 * BLOCK)
+    p_BV[:, 3] = 1.0
+    p_BV[:, BLOCK + 5] = torch.logspace(-14, -4, 200)
+    total_B = 1.0 + p_BV[:, BLOCK + 5].double()
+    u_B = 1 / total_B
+    exact_B = u_B * total_B == 1.0
+    assert int(exact_B.sum()) > 50
+    tokens_B = draw(p_BV, u_B)
+    assert set(tokens_B.tolist()) <= {3, BLOCK + 5}
+    assert set(tokens_B[exact_B & (total_B > 1)].tolist()) == {BLOCK + 5}
+
+
 def test_tokens_are_those_of_the_whole_sum_on_a_vocabulary():
     generator = torch.Generator().manual_seed(0)
     p_BV = log_softmax(3 * torch.randn(2000, 517, generator=generator), 0.9, exp=True)

@@ -140,6 +140,20 @@ def test_frequencies_are_the_probabilities(load, options, support):
         assert row.logprobs[0] == pytest.approx(float(full[row.ids[0] - 50]), abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_token_of_no_chance_is_never_drawn(load, kind):
+    """A logit of minus infinity is no damage; one of plus infinity is."""
+    lm = load(kind)
+    logits = torch.full((lm.net.config.vocab_size,), -torch.inf)
+    logits[50:53] = 1.0
+    fixed_logits(lm, logits)
+    rows = flat(Engine(lm, SamplingConfig(max_new_tokens=5)).generate([[10]], n=200))
+    assert {token for row in rows for token in row.ids} == {50, 51, 52}
+    logits[200] = torch.inf
+    with pytest.raises(NumericsError, match="not finite"):
+        Engine(lm, SamplingConfig(max_new_tokens=5)).generate([[10]])
+
+
 @pytest.mark.parametrize("kind", ["llama", "t5"])
 def test_frequencies_on_a_model_are_its_probabilities(load, kind):
     lm = load(kind)

@@ -47,7 +47,7 @@ def test_what_is_drawn_is_possible_and_its_sums_hold_the_share(seed, size, u):
 
 
 def test_a_share_that_ends_with_a_block_goes_to_what_is_possible_in_the_next():
-    """The first block is passed exactly; what is left of the second is less than a sum of float64 can tell."""
+    """The first block is passed exactly; what is left of the second is below float64's rounding."""
     p_BV = torch.zeros(200, 2 * BLOCK)
     p_BV[:, 3] = 1.0
     p_BV[:, BLOCK + 5] = torch.logspace(-14, -4, 200)

@@ -37,8 +37,8 @@ def hasten(model: LanguageModel, seed: int = 0) -> str | None:
     forward on a few random rows (``LOGPROB_BOUND``, and the likeliest token), and left with a message where
     it differs. Returns in words why it is not the lean step; ``None``: it is. The random state is left alone.
     The process keeps about ``KEPT_BYTES`` that tensors on the CPU give back. Weights that are read together
-    are moved to lie together (``lm.adjacent``): they stay the same parameters, but a view of their memory that
-    was taken before no longer follows them.
+    are moved to lie together (``lm.adjacent``): they stay the same parameters, but a view of their memory
+    that was taken before no longer follows them.
     """
     keep_memory()
     model.decoding = None

@@ -111,18 +111,7 @@ def align(
             disk is full, and the last checkpoint stands.
         NumericsError: a reward, loss or importance ratio is wrong; the last checkpoint stands.
     """
-    if not prompts:
-        raise DataError("no prompts to align on; import some, or choose another split")
-    if save_every < 1:
-        raise ConfigError(f"save_every is {save_every}; a checkpoint is written every 1 or more steps")
-    if scorer is None and environment is None:
-        raise ConfigError("neither a scorer nor an environment: nothing would be learned; give one of them")
-    if guard.witness is not None and guard.witness not in (watch or {}):
-        named = ", ".join(map(repr, watch or {})) or "none"
-        raise ConfigError(
-            f"the guard's witness {guard.witness!r} is not among the watched scorers ({named}); watch it, or "
-            "name another"
-        )
+    _refuse(scorer if environment is None else environment, prompts, save_every, guard, watch or {})
     sample = act if environment is None else partial(play, environment=environment)
     folder = Path(folder)
     checkpoints.refuse_another(folder, resume)
@@ -175,6 +164,24 @@ def align(
                 break
     kept = run.kept.restore() - 1 if end is End.ROLLED_BACK else len(history)
     return AlignResult(learner, history, end, verdict.reason if end in _END.values() else "", run.told, kept)
+
+
+def _refuse(
+    payer: object, prompts: Sequence[Prompt], save_every: int, guard: GuardConfig, watch: Mapping[str, Scorer]
+) -> None:
+    """Refuse at the start what could only fail later, or would learn nothing."""
+    if not prompts:
+        raise DataError("no prompts to align on; import some, or choose another split")
+    if save_every < 1:
+        raise ConfigError(f"save_every is {save_every}; a checkpoint is written every 1 or more steps")
+    if payer is None:
+        raise ConfigError("neither a scorer nor an environment: nothing would be learned; give one of them")
+    if guard.witness is not None and guard.witness not in watch:
+        named = ", ".join(map(repr, watch)) or "none"
+        raise ConfigError(
+            f"the guard's witness {guard.witness!r} is not among the watched scorers ({named}); watch it, or "
+            "name another"
+        )
 
 
 @contextmanager

@@ -153,7 +153,7 @@ def _before_and_after(workspace: Workspace, config: Any, json: bool) -> int:
 
 
 def _leaderboard(workspace: Workspace, config: Any, asked: Any, json: bool) -> int:
-    from accord.evaluate.honest import shown
+    from accord.evaluate.honest import bounds, shown, unproven
     from accord.recipes.suites import compare_models
 
     with Bar("evaluate", json) as bar:
@@ -164,9 +164,13 @@ def _leaderboard(workspace: Workspace, config: Any, asked: Any, json: bool) -> i
         return int(bool(failed))
     for section in board.sections:
         rows = [(f"{row.name} *" if row.name == section.main else row.name,
-                 *(shown(row, cell.value) for cell in row.cells)) for row in section.rows]  # fmt: skip
+                 *(f"{shown(row, c.value)} ({ends})" if (ends := bounds(row, c)) else shown(row, c.value)
+                   for c in row.cells)) for row in section.rows]  # fmt: skip
         print_table((section.suite, *(model.name for model in board.models)), rows)
-    print(f"{done.metrics['says']}\n\nNot proven: {done.metrics['not_proven']}\n")
+    print(f"{done.metrics['says']}\n\nNot proven:")
+    for open_ in unproven(board):
+        print(f"- {open_}")
+    print()
     for failure in failed:
         err.print(f"failed: {failure.model}: {failure.condition}: {failure.text}", markup=False)
     print_figures({"run": done.id, "report": str(page)}, False)

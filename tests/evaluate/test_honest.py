@@ -15,7 +15,7 @@ def changed(section, figure: str, values: dict) -> tuple:
 
 def test_a_lead_that_holds_is_claimed_with_its_interval() -> None:
     told = " ".join(paragraph(board()))
-    assert "m0, m1 and m2 answered the same 60 prompts of 1 suite" in told
+    assert "m0, m1 and m2 answered the same 60 prompts of care" in told
     assert "score is highest for m2" in told
     assert "m2 is measurably better than" in told
     assert "95%" in told
@@ -27,6 +27,24 @@ def test_equals_are_not_told_apart_and_what_could_have_been_seen_is_said() -> No
     assert "measurably better" not in " ".join(paragraph(found))
     told = " ".join(unproven(found))
     assert "That m0 and m1 are equal on care: by a test of its own, so many prompts find a" in told
+
+
+def test_one_model_alone_has_its_figure_and_interval_and_no_others_beside_it() -> None:
+    found = board(means=(0.0,))
+    told = " ".join(paragraph(found))
+    cell = found.sections[0].row("score").cells[0]
+    assert told.startswith("m0 answered 60 prompts of care")
+    assert f"score is {cell.value:.3f} ({cell.low:.3f} to {cell.high:.3f}".replace("-", "−") in told
+    assert "every model" not in told
+    assert "same" not in told
+
+
+def test_what_a_model_could_not_read_is_said() -> None:
+    found = board(means=(0.0, 0.0))
+    short = replace(found, sections=(replace(found.sections[0], unread=(0, 7)),))
+    said = "7 of the 60 prompts of care are longer than the context of m1, and count as not answered."
+    assert said in paragraph(short)
+    assert not any("longer than" in one for one in paragraph(found))
 
 
 def test_a_lead_over_some_only_says_over_whom() -> None:
@@ -69,4 +87,4 @@ def test_what_the_leader_loses_is_said() -> None:
     section = found.sections[0]
     pairs = changed(section, "high", {"claimed": True, "difference": -0.3, "low": -0.4, "high": -0.2})
     told = " ".join(unproven(replace(found, sections=(replace(section, pairs=pairs),))))
-    assert "That m2 is better all round: its high is worse than m0's by −30.0 points" in told
+    assert "That m2 is better all round on care: its high is worse than m0's by −30.0 points" in told

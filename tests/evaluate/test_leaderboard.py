@@ -125,6 +125,9 @@ class Sure:
     def sample(self, prompts, n=1):
         raise AssertionError("nothing was to be sampled")
 
+    def fits(self, prompt, texts):
+        return True
+
     def logprobs(self, asked):
         sides = [(self.says, 1 - self.says), (1 - self.says, self.says)]
         rows = [sides[i >= self.is_right * len(asked)] for i in range(len(asked))]
@@ -146,6 +149,62 @@ def test_choices_are_asked_without_sampling_and_calibration_is_measured() -> Non
     assert section.pairs[0].equal_length is None
     with pytest.raises(DataError, match="local model"):
         ask(one, prompts, Contestant("mute", Sure(0.5, 0.5)), judges)
+
+
+def test_the_chance_of_a_guess_is_shown_without_an_interval() -> None:
+    prompts = tuple(Prompt.from_text(f"q{i}", meta={"right": "a", "wrong": "b"}) for i in range(10))
+    guess = {"name": "by chance", "percent": True, "better": "neither"}
+    figures = (figure("mean", of="choice", percent=True), figure("mean", of="choice.chance", **guess))
+    one = Suite("s", SuiteTable(about="x"), prompts, {"choice": ScorerTable(kind="choice")}, figures)
+    model = Contestant("m", Sure(0.7, 0.7), Sure(0.7, 0.7))
+    answers = ask(one, prompts, model, {"choice": Choice(right="right", wrong="wrong")})
+    right, chance = (row.cells[0] for row in section_of(one, prompts, [answers], EvaluateConfig()).rows)
+    assert (chance.value, chance.low, chance.high) == (0.5, None, None)
+    assert right.low < 0.7 < right.high
+
+
+class Brief(Sure):
+    """The same with a context of three characters."""
+
+    def fits(self, prompt, texts):
+        return len(prompt.text) <= 3
+
+    def logprobs(self, asked):
+        assert all(self.fits(*one) for one in asked)
+        return super().logprobs(asked)
+
+
+def test_a_choice_too_long_for_the_context_is_wrong_and_counted() -> None:
+    prompts = tuple(Prompt.from_text("q" * (1 + i), meta={"right": "a", "wrong": "b"}) for i in range(4))
+    one = Suite("s", SuiteTable(about="x"), prompts, {"choice": ScorerTable(kind="choice")},
+                (figure("mean", of="choice"),))  # fmt: skip
+    judges, model = {"choice": Choice(right="right", wrong="wrong")}, Brief(0.9, 1.0)
+    answers = ask(one, prompts, Contestant("brief", model, model), judges)
+    assert answers.unread == 1
+    section = section_of(one, prompts, [answers], EvaluateConfig(rounds=200))
+    assert section.rows[0].cells[0].value == 0.75
+    assert section.unread == (1,)
+    with pytest.raises(DataError, match="none of the 1 prompts of s fits the context of brief"):
+        ask(one, prompts[3:], Contestant("brief", model, model), judges)
+
+
+def test_a_prompt_too_long_for_the_context_is_answered_by_nothing_and_counted() -> None:
+    class Reads:
+        def sample(self, prompts, n=1):
+            assert all(len(p.text) <= 3 for p in prompts)
+            return [[Completion(p.text)] * n for p in prompts]
+
+    prompts = tuple(Prompt.from_text("q" * (1 + i)) for i in range(5))
+    figures = tuple(figure("mean", of=of, better="lower", name=of) for of in ("truncated", "empty"))
+    one = Suite("s", SuiteTable(about="x", samples=2), prompts, {}, figures)
+    brief = Contestant("brief", Reads(), fits=lambda prompt: len(prompt.text) <= 3)
+    answers = ask(one, prompts, brief, {}, lambda: 0.0)
+    assert answers.unread == 2
+    assert [len(group) for group in answers.groups] == [2] * 5
+    section = section_of(one, prompts, [answers], EvaluateConfig(rounds=200))
+    assert [row.cells[0].value for row in section.rows[:2]] == [0.4, 0.4]
+    with pytest.raises(DataError, match="longer context"):
+        ask(one, prompts[3:], brief, {}, lambda: 0.0)
 
 
 def test_json_and_back() -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from accord.errors import DataError, NumericsError
-from accord.evaluate.likelihood import Choice, Reference, choice, reference_loss
+from accord.evaluate.likelihood import Choice, Reference, choice, reference_loss, unread
 from accord.judging import TextLogprob
 from accord.types import Prompt
 
@@ -20,6 +20,19 @@ def test_a_choice_by_hand() -> None:
     assert score.parts["mc1"] == 0.0
     assert score.parts["mc2"] == pytest.approx(0.3 / 0.65)
     assert score.parts["confidence"] == pytest.approx(0.3 / 0.65)
+
+
+def test_what_guessing_gets_is_stated_with_each_choice() -> None:
+    score = choice(told(0.2, 0.1, 0.3, 0.05, 0.05), [True, True, False, False, False])
+    assert score.parts["chance"] == pytest.approx(2 / 5)
+    assert score.parts["mc1_chance"] == pytest.approx(1 / 4)  # the best against three wrong ones
+
+
+def test_a_question_that_was_not_read_is_wrong_with_the_confidence_of_a_guess() -> None:
+    score = unread([False, True, False, False])
+    assert (score.value, score.parts["per_token"], score.parts["mc1"], score.parts["mc2"]) == (0, 0, 0, 0)
+    assert score.parts["confidence"] == score.parts["chance"] == 0.25
+    assert "longer than" in score.why
 
 
 def test_mc1_asks_for_the_best_answer_alone() -> None:

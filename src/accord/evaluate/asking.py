@@ -20,12 +20,13 @@ from accord.evaluate.likelihood import (
     Reference,
     choice,
     reference_loss,
+    unread,
 )
 from accord.evaluate.suite import CORPUS_MEASURES, TEXT_MEASURES, FigureTable, Suite, Take, matches
+from accord.judging import TOO_LONG, BoundedLikelihoods, Chooser, Judged, TextLogprob, both_orders
 from accord.judging import Choice as Said
-from accord.judging import Chooser, Judged, Likelihoods, TextLogprob, both_orders
 from accord.stats.calibration import reliability_error
-from accord.types import Completion, Prompt, Sampler, Score, Scorer
+from accord.types import Completion, Prompt, Sampler, Score, Scorer, Stop
 
 Judge = Scorer | Choice | Reference | Known
 SILENT = Choice | Reference | Known
@@ -39,10 +40,12 @@ class Contestant:
 
     name: str
     sampler: Sampler
-    likelihoods: Likelihoods | None = None
+    likelihoods: BoundedLikelihoods | None = None
     """Who says how likely texts are under it; without, suites of choices cannot be run."""
     chooser: Chooser | None = None
     """It as judge of two answers; without, suites of known pairs cannot be run."""
+    fits: Callable[[Prompt], bool] = lambda _: True
+    """Whether a prompt fits its context beside an answer; what does not is counted and not answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Answers:
     scores: Mapping[str, Sequence[Sequence[Score]]]
     seconds: float
     """Of sampling."""
+    unread: int = 0
+    """Prompts longer than the model's context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +141,21 @@ def ask(
 ) -> Answers:
     """The model's answers to a suite, judged.
 
+    A prompt longer than the model's context is answered by nothing, cut off before it began; a choice there
+    is wrong.
+
     Raises:
-        DataError: it asks for likelihoods and the model gives none, or a scorer returns what it may not.
+        DataError: it asks for likelihoods and the model gives none, a scorer returns what it may not, or no
+            prompt fits the model's context.
     """
     groups: list[list[Completion]] = [[] for _ in prompts]
     seconds = 0.0
+    long: set[int] = set()
     if wants_answers(suite, judges):
+        long = {i for i, prompt in enumerate(prompts) if not model.fits(prompt)}
+        _some_fit(suite, model, len(long), len(prompts))
         began = clock()
-        groups = [list(group) for group in model.sampler.sample(prompts, suite.table.samples)]
+        groups = _sampled(model.sampler, prompts, suite.table.samples, long)
         seconds = clock() - began
         short = [p.id for p, group in zip(prompts, groups, strict=True) if len(group) != suite.table.samples]
         if short:
@@ -153,7 +165,24 @@ def ask(
                 f"{suite.name}"
             )
     scores = {name: _judged(name, judge, prompts, groups, model) for name, judge in judges.items()}
-    return Answers(groups, scores, seconds)
+    long |= {i for rows in scores.values() for i, row in enumerate(rows) for s in row if s.why == TOO_LONG}
+    _some_fit(suite, model, len(long), len(prompts))
+    return Answers(groups, scores, seconds, len(long))
+
+
+def _some_fit(suite: Suite, model: Contestant, long: int, prompts: int) -> None:
+    if prompts and long == prompts:
+        raise DataError(
+            f"none of the {prompts} prompts of {suite.name} fits the context of {model.name} beside an "
+            "answer; take a model with a longer context, or a smaller max_new_tokens"
+        )
+
+
+def _sampled(sampler: Sampler, prompts: Sequence[Prompt], n: int, long: set[int]) -> list[list[Completion]]:
+    kept = [i for i in range(len(prompts)) if i not in long]
+    found = dict(zip(kept, sampler.sample([prompts[i] for i in kept], n), strict=True))
+    nothing = [Completion("", stop=Stop.LENGTH)] * n
+    return [list(found.get(i, nothing)) for i in range(len(prompts))]
 
 
 def _judged(
@@ -177,14 +206,18 @@ def _judged(
             "does not say; take a local model"
         )
     if isinstance(judge, Choice):
-        asked = [judge.of(prompt) for prompt in prompts]
-        found = model.likelihoods.logprobs(
-            [(p, options) for p, (options, _) in zip(prompts, asked, strict=True)]
-        )
-        return [[choice(row, right)] for row, (_, right) in zip(found, asked, strict=True)]
+        return _chosen(judge, prompts, model.likelihoods)
     texts = [[judge.of(prompt)] for prompt in prompts]
     found = model.likelihoods.logprobs(list(zip(prompts, texts, strict=True)))
     return [[reference_loss(row[0])] for row in found]
+
+
+def _chosen(judge: Choice, prompts: Sequence[Prompt], likelihoods: BoundedLikelihoods) -> list[list[Score]]:
+    asked = [judge.of(prompt) for prompt in prompts]
+    options = [(prompt, texts) for prompt, (texts, _) in zip(prompts, asked, strict=True)]
+    kept = [i for i, one in enumerate(options) if likelihoods.fits(*one)]
+    found = dict(zip(kept, likelihoods.logprobs([options[i] for i in kept]), strict=True))
+    return [[choice(found[i], right) if i in found else unread(right)] for i, (_, right) in enumerate(asked)]
 
 
 # -- from judgements to figures ------------------------------------------------------------------

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from accord.evaluate.figures import between, count, enough_digits, number, signed
 from accord.evaluate.gate import Failure
-from accord.evaluate.honest import difference, paragraph, shown, unproven
+from accord.evaluate.honest import bounds, difference, paragraph, shown, unproven
 from accord.evaluate.report import Pair as TextPair
 from accord.evaluate.report import environment, interval_bar, pair_shown
 from accord.evaluate.standings import Cell, FigureRow, Leaderboard, Pair, Section
@@ -140,7 +140,7 @@ def _section(board: Leaderboard, section: Section, names: Sequence[str]) -> Sect
     bars, scale = _scale(main)
     ranked = [
         RankShown(_place(section.ranks[m]), names[m], bars[m], shown(main, main.cells[m].value),
-                  _interval(main, main.cells[m]))
+                  bounds(main, main.cells[m]))
         for m in section.order()
     ]  # fmt: skip
     return SectionShown(
@@ -200,14 +200,8 @@ def _cells(row: FigureRow, cells: Sequence[Cell]) -> list[CellShown]:
     best = None
     if known and row.better != "neither" and min(known) < max(known):
         best = min(known) if row.better == "lower" else max(known)
-    return [CellShown(shown(row, c.value), _interval(row, c), c.value is not None and c.value == best)
+    return [CellShown(shown(row, c.value), bounds(row, c), c.value is not None and c.value == best)
             for c in cells]  # fmt: skip
-
-
-def _interval(row: FigureRow, cell: Cell) -> str:
-    if cell.low is None or cell.high is None:
-        return ""
-    return f"{shown(row, cell.low)} to {shown(row, cell.high)}"
 
 
 def _pair(row: FigureRow, p: Pair, names: Sequence[str], reach: float) -> PairShown:

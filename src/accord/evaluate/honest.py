@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from accord.evaluate.figures import between, count, enough_digits, number, signed
-from accord.evaluate.standings import FigureRow, Leaderboard, Pair, Section
+from accord.evaluate.standings import Cell, FigureRow, Leaderboard, Pair, Section
 
 MANY = 0.05
 """Share of prompts found in the training text from which the suite's figures are doubted aloud."""
@@ -17,10 +17,12 @@ def paragraph(board: Leaderboard) -> tuple[str, ...]:
     two paragraphs, the last for what is not proven (:func:`unproven`)."""
     names = [model.name for model in board.models]
     prompts = sum(section.prompts for section in board.sections)
-    suites = f"{len(board.sections)} suite{'s' if len(board.sections) > 1 else ''}"
-    told = [f"{_listed(names)} answered the same {count(prompts)} prompts of {suites}{_decoding(board)}."]
+    suites = f"{len(board.sections)} suites" if len(board.sections) > 1 else board.sections[0].suite
+    same = "the same " if len(names) > 1 else ""
+    told = [f"{_listed(names)} answered {same}{count(prompts)} prompts of {suites}{_decoding(board)}."]
     for section in board.sections:
         told += _shown(section, names, board.confidence)
+        told += _unread(section, names)
     return tuple(told)
 
 
@@ -57,6 +59,13 @@ def shown(row: FigureRow, value: float | None) -> str:
     return number(value, 1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3)
 
 
+def bounds(row: FigureRow, cell: Cell) -> str:
+    """A figure's interval as its row is shown; empty where it has none."""
+    if cell.low is None or cell.high is None:
+        return ""
+    return f"{shown(row, cell.low)} to {shown(row, cell.high)}"
+
+
 def difference(row: FigureRow, pair: Pair) -> str:
     """A difference with its interval, in the row's unit."""
     scale, unit = (100, " points") if row.percent else (1, "")
@@ -74,6 +83,12 @@ def _shown(section: Section, names: Sequence[str], confidence: float) -> list[st
         f" of {section.clusters} questions" if section.clusters < section.prompts else ""
     )
     values = _listed([f"{names[m]} {shown(row, row.cells[m].value)}" for m in order])
+    if len(names) == 1:
+        cell = row.cells[0]
+        interval = f" ({bounds(row, cell)}; interval at {number(100 * confidence, 0)}%)" * bool(
+            bounds(row, cell)
+        )
+        return [f"On {section.suite} ({of}), {row.name} is {shown(row, cell.value)}{interval}."]
     told = f"On {section.suite} ({of}), {row.name} is {better} for {names[lead]}: {values}."
     claimed = [p for p in section.pairs if p.figure == section.main and p.claimed]
     if len({cell.value for cell in row.cells}) == 1:
@@ -90,6 +105,17 @@ def _shown(section: Section, names: Sequence[str], confidence: float) -> list[st
     return [
         f"{told} {names[lead]} is measurably better than {beaten}; intervals at "
         f"{number(100 * confidence, 0)}%.{rest}"
+    ]
+
+
+def _unread(section: Section, names: Sequence[str]) -> list[str]:
+    """What a model could not read, and so did not answer."""
+    return [
+        f"{count(long)} of the {count(section.prompts)} prompts of {section.suite} "
+        f"{'is' if long == 1 else 'are'} longer than the context of {name}, and "
+        f"count{'s' * (long == 1)} as not answered."
+        for name, long in zip(names, section.unread, strict=False)
+        if long
     ]
 
 
@@ -154,8 +180,8 @@ def _cost_of_lead(section: Section, names: Sequence[str]) -> list[str]:
                 )
         elif (turned.difference < 0) == (row.better == "higher"):
             said.append(
-                f"That {names[lead]} is better all round: its {row.name} is worse than {names[other]}'s by "
-                f"{difference(row, turned)}."
+                f"That {names[lead]} is better all round on {section.suite}: its {row.name} is worse than "
+                f"{names[other]}'s by {difference(row, turned)}."
             )
     return said
 
@@ -166,7 +192,8 @@ def _decoding(board: Leaderboard) -> str:
         return ""
     parts = [f"{key.replace('_', ' ')} {value}" for key, value in settings[0].items() if value is not None]
     own = [section.suite for section in board.sections if section.limit is not None]
-    but = f"; {_listed(own)} with length limits of their own" if own else ""
+    limits = "a length limit of its own" if len(own) == 1 else "length limits of their own"
+    but = f"; {_listed(own)} with {limits}" if own else ""
     return f", decoded alike ({', '.join(parts)}{but})"
 
 

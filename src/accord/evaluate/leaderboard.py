@@ -77,6 +77,7 @@ def section_of(
             if (part := _texts(suite, prompts, kept, (0, b), answers, main_values, config))
         ),
         overlap=seen,
+        unread=tuple(each.unread for each in answers),
     )
 
 
@@ -120,8 +121,10 @@ def _row(figure: FigureTable, values: Sequence[Values], config: EvaluateConfig) 
 
 
 def _cell(figure: FigureTable, values: Values, config: EvaluateConfig) -> Cell:
-    if values.units is None:
-        return Cell(values.value)
+    if values.units is None or (np.ptp(values.units) == 0 and 0 < values.units[0] < 1):
+        return Cell(
+            values.value
+        )  # what is the same on every prompt and counts nothing: the chance of a guess
     if figure.percent and values.units.min() >= 0 and values.units.max() <= 1:
         # a share: none of 30 is no proof of never
         gain = win_gain(values.units, np.random.default_rng(config.seed), values.clusters, config.confidence)

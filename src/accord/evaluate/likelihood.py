@@ -13,7 +13,7 @@ from scipy import special
 
 from accord.config import Config
 from accord.errors import DataError
-from accord.judging import TextLogprob
+from accord.judging import TOO_LONG, TextLogprob
 from accord.types import Prompt, Score
 
 
@@ -91,7 +91,8 @@ def choice(logprobs: Sequence[TextLogprob], right: Sequence[bool]) -> Score:
 
     Parts: ``per_token`` (1 where the likeliest a token is), ``mc1`` (1 where the first right option beats
     every wrong one), ``mc2`` (the right options' share of the probability), as TruthfulQA's (Lin et al. 2021,
-    arXiv:2109.07958), and ``confidence``, the probability of the likeliest among the options.
+    arXiv:2109.07958), ``confidence``, the probability of the likeliest among the options, and what an
+    even guess gets on average: ``chance`` of the value, of ``per_token`` and ``mc2``, and ``mc1_chance``.
     """
     if len(logprobs) != len(right):
         raise DataError(f"{len(logprobs)} log-probs for {len(right)} options")
@@ -107,8 +108,20 @@ def choice(logprobs: Sequence[TextLogprob], right: Sequence[bool]) -> Score:
             "mc1": float(total_O[first] > total_O[~right_O].max()),
             "mc2": float(p_O[right_O].sum()),
             "confidence": float(p_O.max()),
+            **_chances(right_O),
         },
     )
+
+
+def unread(right: Sequence[bool]) -> Score:
+    """The choice of a model that could not read the question: wrong, with the confidence of a guess."""
+    parts = {"per_token": 0.0, "mc1": 0.0, "mc2": 0.0, "confidence": 1 / len(right)}
+    return Score(0.0, parts | _chances(np.array(right, bool)), TOO_LONG)
+
+
+def _chances(right_O: np.ndarray) -> dict[str, float]:
+    # MC1 is among the best right answer and the wrong ones
+    return {"chance": float(right_O.mean()), "mc1_chance": 1 / (1 + int((~right_O).sum()))}
 
 
 def reference_loss(found: TextLogprob) -> Score:

@@ -118,6 +118,8 @@ class Section:
     parts: tuple[Part, ...] = ()
     overlap: Overlap | None = None
     """With what the models were trained on, where that is known."""
+    unread: tuple[int, ...] = ()
+    """By model, prompts longer than its context."""
 
     def row(self, name: str) -> FigureRow:
         """The figure called ``name``; :class:`DataError` lists those there are."""

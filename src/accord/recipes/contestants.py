@@ -14,7 +14,7 @@ from accord.judging import Asked, Choice, Chooser, LikelihoodChooser, Likelihood
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.hasten import hasten
 from accord.recipes.likelihoods import ModelLikelihoods
-from accord.recipes.named import chooser_of, is_remote, remote_model, sampled
+from accord.recipes.named import Fitting, chooser_of, is_remote, remote_model, sampled
 from accord.recipes.record import Progress, comparisons_of, prompts_of
 from accord.recipes.steps import EvaluateStepConfig
 from accord.types import Completion, Prompt, Sampler, digest
@@ -85,8 +85,9 @@ def contestant(
     likelihoods = ModelLikelihoods(lm)
 
     def near(sampling: SamplingConfig, *told: Any) -> Contestant:
-        parts = Chunks(Engine(lm, sampling), LikelihoodChooser(likelihoods, JUDGING), *told)
-        return Contestant(shown, parts, likelihoods, parts)
+        engine = Fitting(Engine(lm, sampling))
+        parts = Chunks(engine, LikelihoodChooser(likelihoods, JUDGING), *told)
+        return Contestant(shown, parts, likelihoods, parts, engine.fits)
 
     return lm.weights_hash(), near
 

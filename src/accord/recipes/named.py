@@ -174,14 +174,15 @@ class Fitting:
 
     def sample(self, prompts: Sequence[Prompt], n: int = 1) -> list[list[Completion]]:
         """``n`` completions for each prompt, in the prompts' order."""
-        short = [i for i, prompt in enumerate(prompts) if self._fits(prompt)]
+        short = [i for i, prompt in enumerate(prompts) if self.fits(prompt)]
         found = dict(
             zip(short, self.engine.sample([prompts[i] for i in short], n) if short else [], strict=True)
         )
         nothing = [Completion("", stop=Stop.LENGTH)] * n
         return [found.get(i, nothing) for i in range(len(prompts))]
 
-    def _fits(self, prompt: Prompt) -> bool:
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether a prompt and its answer fit the context."""
         limit = self.engine.model.context
         try:
             length = len(self.engine.encode(prompt)) + self.engine.config.max_new_tokens

@@ -154,7 +154,8 @@ def _model_judge(
     if not (table.name or judge):
         raise ConfigError(f"{where}: no judge is named; pass --judge, or write its name in the suite")
     name = table.name or judge
-    asked = LikelihoodConfig(criterion=table.criterion, temperature=table.temperature)
+    # an answer that makes one pair too long must not end the run: that pair is unusable, and counted
+    asked = LikelihoodConfig(criterion=table.criterion, temperature=table.temperature, skip_long=True)
     if is_remote(name):
         far, identity = chooser_of(name, asked, workspace=workspace)
         return AgainstReference(far, table.key), [identity]

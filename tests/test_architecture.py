@@ -31,6 +31,7 @@ LAYERS = [
         "chat",
         "chat_chooser",
         "reasoning",
+        "refusals",
         "environment",
         "errors",
         "config",
@@ -43,7 +44,7 @@ own room, or (but for the stages) from its own layer."""
 DEPTH = {room: depth for depth, layer in enumerate(LAYERS) for room in layer}
 TORCHLESS = (
     "store", "stats", "feedback", "evaluate", "workspace", "types", "judgements", "judging", "posting",
-    "chat", "chat_chooser", "reasoning", "environment", "errors", "config",
+    "chat", "chat_chooser", "reasoning", "refusals", "environment", "errors", "config",
 )  # fmt: skip
 
 

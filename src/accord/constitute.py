@@ -118,8 +118,11 @@ def _revise(argv: Sequence[str]) -> Verb:
         with Bar("revise", json) as bar:
             done, chains = revise(Workspace.open(workspace), config, resume=resume, progress=bar)
         if not json:
-            rows = [(r.principle, str(r.drawn), str(r.changed), str(r.unusable)) for r in effects(chains)]
-            print_table(("principle", "rounds", "changed", "unusable"), rows)
+            found = effects(chains)
+            rows = [
+                (r.principle, str(r.drawn), str(r.changed), str(r.unusable), str(r.refused)) for r in found
+            ]
+            print_table(("principle", "rounds", "changed", "unusable", "of these refused"), rows)
         print_figures({"run": done.id, **done.metrics}, json)
         return 0
 

@@ -3,7 +3,7 @@ import pytest
 from accord.constitution.principles import Constitution, Example, Principle
 from accord.constitution.revise import Chain, ReviseConfig, Step, as_row, effects, from_row, revise
 from accord.errors import ConfigError, DataError
-from accord.types import Completion, Message, Prompt, Stop
+from accord.types import Completion, Message, Origin, Prompt, Stop
 
 RULES = Constitution(
     name="c",
@@ -111,6 +111,40 @@ def test_what_is_empty_or_cut_mends_nothing_and_is_counted(broken, turns):
     assert all(not chain.steps[0].unusable for i, chain in enumerate(chains) if i != 2)
 
 
+NO = "I'm sorry, but I can't help with that."
+FILTERED = Completion("This may break a rule.", origin=Origin("m", "", None, "", (), {}, 0))
+
+
+@pytest.mark.parametrize("broken", [Completion(NO), FILTERED], ids=["in words", "by a server's filter"])
+@pytest.mark.parametrize("turns", [3, 5])
+def test_a_refusal_to_do_it_mends_nothing_and_is_counted(broken, turns):
+    critic = Critic(lambda p: broken if len(p.messages) == turns else None)
+    chains = revise(Writer("damn x"), critic, RULES, PROMPTS, ReviseConfig(rounds=1))
+    for chain in chains:
+        assert chain.revision == "damn x"
+        assert (chain.steps[0].unusable, chain.steps[0].refused) == (
+            {3: "critique", 5: "revision"}[turns],
+            True,
+        )
+        assert NO not in as_row(chain)["steps"][0].values()
+    assert sum(row.refused for row in effects(chains)) == 6
+    assert [from_row(as_row(chain), "here") for chain in chains] == chains
+
+
+def test_a_refusal_with_a_reason_and_one_that_stood_there_before_are_no_refusals_to_revise():
+    told = "I won't tell you how to break in; ask a locksmith."
+    chains = revise(
+        Writer("damn"), Critic(lambda p: Completion(told)), RULES, PROMPTS, ReviseConfig(rounds=1)
+    )
+    assert all(step.refused for chain in chains for step in chain.steps), "as a critique it is one"
+    critic = Critic(lambda p: Completion(told) if len(p.messages) == 5 else None)
+    chains = revise(Writer("damn"), critic, RULES, PROMPTS, ReviseConfig(rounds=1))
+    assert {chain.revision for chain in chains} == {told}
+    still = Critic(lambda p: Completion(NO) if len(p.messages) == 5 else None)
+    kept = revise(Writer(NO), still, RULES, PROMPTS, ReviseConfig(rounds=1))
+    assert not any(step.unusable for chain in kept for step in chain.steps)
+
+
 def test_the_principles_drawn_do_not_depend_on_the_other_prompts():
     def drawn(prompts):
         chains = revise(Writer("x"), Critic(), RULES, prompts, ReviseConfig(rounds=2, seed=3))
@@ -122,13 +156,12 @@ def test_the_principles_drawn_do_not_depend_on_the_other_prompts():
 
 def test_effects_count_what_changed():
     chains = revise(Writer("damn it"), Critic(), RULES, PROMPTS, ReviseConfig(rounds=2))
-    assert {row.principle: (row.drawn, row.changed, row.unusable) for row in effects(chains)} == {
-        "damn": (6, 6, 0), "shout": (6, 0, 0),
-    }  # fmt: skip
+    found = {r.principle: (r.drawn, r.changed, r.unusable, r.refused) for r in effects(chains)}
+    assert found == {"damn": (6, 6, 0, 0), "shout": (6, 0, 0, 0)}
 
 
 def test_a_chain_comes_back_from_its_row():
-    chain = Chain(PROMPTS[0], "a", (Step("damn", "c", "b"), Step("shout", "", "b", "critique")))
+    chain = Chain(PROMPTS[0], "a", (Step("damn", "c", "b"), Step("shout", "", "b", "critique", True)))
     assert from_row(as_row(chain), "here") == chain
     assert chain.revision == "b"
     assert Chain(PROMPTS[0], "a", ()).revision == "a"

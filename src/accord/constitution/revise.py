@@ -2,8 +2,10 @@
 
 Bai et al. 2022, arXiv:2212.08073, section 3.1. The conversation goes on as one of turns: the model's
 response, the principle's request for a critique, the critique, the request for a revision, the revision.
-Each round draws another principle and begins from the last text. What comes back empty, or cut by the length
-limit, is counted and mends nothing: the text before it stands.
+Each round draws another principle and begins from the last text. What comes back empty, cut by the length
+limit, or as a refusal to do it, is counted and mends nothing: the text before it stands. A revision may well
+refuse what the prompt asks for; one that says nothing else ("I can't help with that.") is taken for a refusal
+to revise, for the words do not tell the two apart and neither is worth learning.
 
 Left out: revisions without critiques (the paper's section 3.5 finds them about as good for large models) are
 had by a constitution whose critique requests ask for one sentence.
@@ -20,6 +22,7 @@ from pydantic import Field
 from accord.config import Config
 from accord.constitution.principles import Constitution, Principle, draw
 from accord.errors import ConfigError, DataError
+from accord.refusals import bare, declined
 from accord.types import Completion, Message, Prompt, Sampler, Stop
 
 
@@ -45,6 +48,8 @@ class Step:
     """The text after this round."""
     unusable: str = ""
     """What could not be used: "critique" or "revision"; the text before the round then stands."""
+    refused: bool = False
+    """Whether it could not be used because it was a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +107,17 @@ def revise(
         asked = [
             critique_prompt(c.prompt, c.revision, p, shown) for c, p in zip(chains, principles, strict=True)
         ]
-        critiques = [_usable(group[0]) for group in critic.sample(asked)]
+        critiques = [_Said.critique(group[0]) for group in critic.sample(asked)]
         progress({"step": 2 * number + 1, "steps": 2 * config.rounds})
-        again = [i for i, said in enumerate(critiques) if said]
+        again = [i for i, said in enumerate(critiques) if said.text]
         mended = (
-            critic.sample([revision_prompt(asked[i], critiques[i], principles[i]) for i in again])
+            critic.sample([revision_prompt(asked[i], critiques[i].text, principles[i]) for i in again])
             if again
             else []
         )
-        revisions = dict(zip(again, (_usable(group[0]) for group in mended), strict=True))
+        revisions = {i: _Said.revision(group[0], chains[i]) for i, group in zip(again, mended, strict=True)}
         chains = [
-            replace(c, steps=(*c.steps, _step(c, principles[i], critiques[i], revisions.get(i, ""))))
+            replace(c, steps=(*c.steps, _step(c, principles[i], critiques[i], revisions.get(i, _Said("")))))
             for i, c in enumerate(chains)
         ]
         progress({"step": 2 * number + 2, "steps": 2 * config.rounds})
@@ -151,9 +156,36 @@ def _usable(completion: Completion) -> str:
     return "" if completion.stop is Stop.LENGTH else completion.text.strip()
 
 
-def _step(chain: Chain, principle: Principle, critique: str, revision: str) -> Step:
-    unusable = "" if revision else "revision" if critique else "critique"
-    return Step(principle.name, critique, revision or chain.revision, unusable)
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What can be used of a critique or revision, and whether nothing can because it was refused."""
+
+    text: str
+    refused: bool = False
+
+    @classmethod
+    def critique(cls, completion: Completion) -> _Said:
+        text = _usable(completion)
+        refused = bool(text) and (_by_server(completion) or declined(text))
+        return cls("" if refused else text, refused)
+
+    @classmethod
+    def revision(cls, completion: Completion, chain: Chain) -> _Said:
+        text = _usable(completion)
+        # a refusal that was there before, and that nothing was found against, is no one's refusal to revise
+        refused = bool(text) and (_by_server(completion) or (bare(text) and text != chain.revision))
+        return cls("" if refused else text, refused)
+
+
+def _by_server(completion: Completion) -> bool:
+    """Whether a server said that it refused: then its answer neither ended nor was cut."""
+    return completion.origin is not None and completion.stop is Stop.GIVEN
+
+
+def _step(chain: Chain, principle: Principle, critique: _Said, revision: _Said) -> Step:
+    unusable = "" if revision.text else "revision" if critique.text else "critique"
+    refused = critique.refused or revision.refused
+    return Step(principle.name, critique.text, revision.text or chain.revision, unusable, refused)
 
 
 # -- what they did -----------------------------------------------------------------------------
@@ -169,7 +201,9 @@ class PrincipleEffect:
     changed: int
     """Of these, how many changed the text..."""
     unusable: int
-    """...and how many gave nothing usable."""
+    """...and how many gave nothing usable..."""
+    refused: int
+    """...because the critic refused."""
 
 
 def effects(chains: Sequence[Chain]) -> list[PrincipleEffect]:
@@ -177,10 +211,11 @@ def effects(chains: Sequence[Chain]) -> list[PrincipleEffect]:
     counts: dict[str, list[int]] = {}
     for chain in chains:
         for number, step in enumerate(chain.steps):
-            row = counts.setdefault(step.principle, [0, 0, 0])
+            row = counts.setdefault(step.principle, [0, 0, 0, 0])
             row[0] += 1
             row[1] += step.revision != chain.before(number)
             row[2] += bool(step.unusable)
+            row[3] += step.refused
     return [PrincipleEffect(name, *row) for name, row in counts.items()]
 
 
@@ -190,6 +225,7 @@ def as_row(chain: Chain) -> dict[str, Any]:
     steps = [
         {"principle": s.principle, "critique": s.critique, "revision": s.revision}
         | ({"unusable": s.unusable} if s.unusable else {})
+        | ({"refused": True} if s.refused else {})
         for s in chain.steps
     ]
     row = {"id": chain.prompt.id, "messages": messages, "initial_response": chain.response, "steps": steps}
@@ -204,9 +240,10 @@ def from_row(row: Mapping[str, Any], where: str) -> Chain:
     """
     try:
         steps = tuple(
-            Step(str(s["principle"]), str(s["critique"]), str(s["revision"]), str(s.get("unusable", "")))
+            Step(str(s["principle"]), str(s["critique"]), str(s["revision"]), str(s.get("unusable", "")),
+                 bool(s.get("refused", False)))
             for s in row["steps"]
-        )
+        )  # fmt: skip
         turns = tuple(Message(str(m["role"]), str(m["content"])) for m in row["messages"])
         prompt = Prompt(turns, id=str(row.get("id", "")))
         return Chain(prompt, str(row["initial_response"]), steps, bool(row.get("cut", False)))

@@ -156,6 +156,7 @@ def revise(
             "chains": len(chains),
             "changed": sum(chain.revision != chain.response for chain in chains),
             "unusable": sum(row.unusable for row in found),
+            "refused": sum(row.refused for row in found),
             "cut": sum(chain.cut for chain in chains),
             "constitution": f"{constitution.name} {constitution.version} ({constitution.hash})",
         }

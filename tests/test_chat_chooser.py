@@ -159,6 +159,14 @@ def test_a_probability_whatever_a_server_says(a: float, b: float, others: list[f
         ("A good answer has facts, so B", None), ("A or B", None), ("A/B", None), ("A & B", None),
         ("Both", None), ("Neither is good. A", None), ("Apple", None), ("AB", None), ("I cannot", None),
         ("", None), ("   ", None), ("<think>hm, A", None),
+        # said of an answer, and no verdict
+        ("A is worse than B", None), ("A is not better", None), ("A is no better than B.", None),
+        ("A was rude, so B", None), ("A as well as B", None), ("A: rude. B: kind.", None), ("A, B", None),
+        ("A. B.", None), ("A\nB", None), ("A would be ruder", None), ("A - worse", None),
+        ("A is better in tone, but B is true", None), ("(A) is the worse one", None),
+        ("A is the better one", "A"), ("**A** is clearly better than B.", "A"),
+        ("Option B is preferable", "B"),
+        ("B because it is kind", "B"), ("A. It is kind.", "A"), ("(B). It is kind.", "B"),
     ],
 )  # fmt: skip
 def test_words(server, said, letter):
@@ -181,6 +189,11 @@ def test_a_verdict_after_reasoning_is_the_last_line(server, said, letter):
     assert choice == Choice({"A": 1.0, "B": 0.0, None: None}[letter], said)
 
 
+def test_what_is_said_of_an_answer_is_no_verdict_with_log_probs_either(server) -> None:
+    tokens = [("A", {"A": 0.9, "B": 0.1}), (" is worse.", {" is worse.": 1.0})]
+    assert judge(server, completion("A is worse.", tokens)) == (Choice(None, "A is worse."), Read.UNDECIDED)
+
+
 @given(st.text(alphabet="AB \n*:answerAnswer_-.", max_size=60))
 def test_any_words_are_read_in_time_and_name_a_letter_that_stands_there(said: str) -> None:
     from accord.chat_chooser import _verdict
@@ -192,7 +205,17 @@ def test_any_words_are_read_in_time_and_name_a_letter_that_stands_there(said: st
 
 
 @pytest.mark.parametrize(
-    "said", ["-" * 50_000, "\n" * 50_000, "answer " * 10_000, "the answer is\n" * 5_000, "- \n" * 9000]
+    "said",
+    [
+        "-" * 50_000,
+        "\n" * 50_000,
+        "answer " * 10_000,
+        "the answer is\n" * 5_000,
+        "- \n" * 9000,
+        "A " + "*" * 50_000 + "x",
+        "A is " + "far " * 10_000,
+        "A is the " + "much " * 10_000 + "worse",
+    ],
 )
 def test_words_without_end_are_read_in_time(said):
     from accord.chat_chooser import _verdict

@@ -31,6 +31,13 @@ REASONED = "Compare them in a few sentences. Then end with one line that says An
 """Stands in for the other, or behind a question without it, where the judge is to reason."""
 THOUGHT = "</think>"
 """Ends the reasoning that some models write into their answer."""
+BETTER = (
+    r"(?:is|was|would be|seems|looks)\s+"
+    r"(?:(?:clearly|definitely|slightly|somewhat|much|far|by far|the|a|more)\s+)*"
+    r"(?:better|best|preferable|preferred|superior)\b"
+    r"(?![^\n]*\b(?:but|however|although|though|whereas|overall)\b)"
+)
+"""What may be said of the letter; in "A is worse" and "A is better, but B is true" it is no verdict."""
 PREFACE = "my|the|i|choose|pick|final|better|best|answer|option|response|choice|verdict|is|boxed"
 """Words that may stand before the letter."""
 
@@ -111,8 +118,11 @@ def _verdict(labels: tuple[str, str], reason: bool) -> re.Pattern[str]:
     words = rf"(?:(?i:{PREFACE})\b{signs})*"
     if reason:
         return re.compile(rf"^{signs}{words}{letter}[\W_]*\Z", re.MULTILINE)
-    # "A good answer" has an article, and "A or B" no choice
-    follows = r"(?=[\W_]*\Z|[ \t]*[^\w\s/&]|\s*\n|\s+(?:is|was|because|since|as|would)\b)"
+    # alone, at the end of its sentence or line, with a reason, or called the better; "A good answer" has an
+    # article, "A or B" no choice, and "A: rude" says something of the answer
+    closed = r"(?:[^\w\s:,;/&+-]|_)*"
+    alone = rf"{closed}[ \t]*(?:\n|[.!](?=\s))(?!\s*[\W_]*(?:{'|'.join(map(re.escape, labels))})\b)"
+    follows = rf"(?=[\W_]*\Z|{alone}|{closed},?\s+(?:because|since)\b|{closed}\s+{BETTER})"
     return re.compile(rf"[\W_]*{words}{letter}{follows}")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
 from accord.errors import ConfigError, ModelError
-from accord.posting import Poster, PostingConfig, Refused
+from accord.posting import Poster, PostingConfig, Refused, retry_after
 from told import telling
 
 
@@ -55,6 +57,46 @@ def test_the_server_says_how_long_to_wait(server):
     started = time.monotonic()
     assert post(server) == b"got [1]"
     assert time.monotonic() - started >= 1.0
+
+
+def test_a_wait_is_said_once_on_standard_error_and_nothing_else_is(server, capsys):
+    server.told += [(503, {}, "busy"), (429, {"Retry-After": "1"}, "slow down")]
+    assert post(server) == b"got [1]"
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("asks to wait 1 s (429") == 1
+    assert "503" not in said
+
+
+def test_a_date_is_waited_for_by_the_servers_own_clock(server):
+    # an hour behind ours, and a second ahead of itself
+    clock = datetime.now(UTC) - timedelta(hours=1)
+    dates = {"Date": format_datetime(clock, usegmt=True),
+             "Retry-After": format_datetime(clock + timedelta(seconds=1), usegmt=True)}  # fmt: skip
+    assert retry_after(dates) == 1.0
+    ahead = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
+    server.told.append((503, {"Retry-After": ahead}, ""))
+    started = time.monotonic()
+    assert post(server) == b"got [1]"
+    assert time.monotonic() - started >= 1.0
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("7", 7.0), (" 90 ", 90.0), ("0", 0.0), ("", 0.0), ("soon", 0.0), ("-3", 0.0), ("1.5", 1.5),
+     ("\u0663", 0.0),
+     ("Wed, 21 Oct 2015 07:28:30 GMT", 30.0), ("Wednesday, 21-Oct-15 07:28:30 GMT", 30.0),
+     ("Wed Oct 21 07:28:30 2015", 30.0), ("Wed, 21 Oct 2015 07:27:30 GMT", 0.0), ("Wed, 99 Oct 2015", 0.0)],
+)  # fmt: skip
+def test_how_long_a_server_asks_to_wait(said, seconds):
+    assert retry_after({"Retry-After": said, "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}) == seconds
+    assert retry_after({}) == 0.0
+
+
+def test_a_longer_wait_than_allowed_is_an_error_at_once(server):
+    server.told.append((429, {"Retry-After": "3600"}, "quota"))
+    with pytest.raises(ModelError, match=r"wait 3600 s, more than longest_pause = 600.*quota.*go on later"):
+        post(server)
+    assert len(server.asked) == 1
 
 
 def test_it_gives_up_after_the_tries_with_the_last_reason(server):

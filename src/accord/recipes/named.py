@@ -41,7 +41,7 @@ VERDICT_ROOM = 64
 """Tokens kept free behind it for the question after the letter, and the letter."""
 ANSWERS = "answers.jsonl"
 """The file in a workspace that keeps what models behind URLs answered."""
-MANNERS = {"token_env", "seconds", "tries", "pause", "parallel", "cache"}
+MANNERS = {"token_env", "seconds", "tries", "pause", "longest_pause", "parallel", "cache"}
 """Settings that change no answer."""
 
 

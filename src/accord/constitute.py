@@ -1,6 +1,7 @@
 """The verb `accord constitute`; ``cli.VERBS`` lists all."""
 
 # Annotations stay objects here, as in cli.py.
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -8,7 +9,7 @@ from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional
 
 from accord.errors import ConfigError
-from accord.flags import HERE, Folder, Verb, defaults
+from accord.flags import HERE, Folder, Verb, defaults, given
 from accord.terminal import Bar, err, print_figures, print_table, with_bounds
 from accord.workspace import Workspace
 
@@ -17,6 +18,10 @@ def constitute(argv: Sequence[str]) -> Verb:
     """Principles instead of people: check, redteam, revise, supervise, judge, prefer."""
     if argv and argv[0] in STEPS:
         return STEPS[argv[0]](argv)
+    late = _late(argv)
+    if late:
+        typed = shlex.join([argv[late], *argv[:late], *argv[late + 1 :]])
+        raise ConfigError(f"the step stands first, options behind it: accord constitute {typed}")
 
     def verb(step: Positional[Literal["check", "redteam", "revise", "supervise", "judge", "prefer"]]) -> int:
         """Principles instead of people. `accord constitute STEP --help` explains each step's settings.
@@ -29,6 +34,16 @@ def constitute(argv: Sequence[str]) -> Verb:
         raise ConfigError(f"no step {step!r}")  # each known one has a verb of its own
 
     return verb
+
+
+def _late(argv: Sequence[str]) -> int:
+    """Where a step stands behind options, and is not the value of one; 0 where none does."""
+    alone = ("--json", "--resume", "-h", "--help")
+    for at in range(1, len(argv)):
+        before = argv[at - 1]
+        if argv[0].startswith("-") and argv[at] in STEPS and (before in alone or before[:1] != "-"):
+            return at
+    return 0
 
 
 def _check(argv: Sequence[str]) -> Verb:
@@ -154,6 +169,12 @@ def _supervise(argv: Sequence[str]) -> Verb:
 
 
 def _judge(argv: Sequence[str]) -> Verb:
+    idle = given(argv, OF_PREFER)
+    if idle:
+        raise ConfigError(
+            f"{idle[0]} is of `accord constitute prefer` alone: a judge is measured on pairs that people "
+            "compared, and on all of them; --limit says how many, --split of which prompts"
+        )
     from accord.recipes.constitution import ConstitutePreferConfig, check_judge
 
     def verb(
@@ -164,6 +185,8 @@ def _judge(argv: Sequence[str]) -> Verb:
         json: bool = False,
     ) -> int:
         """Measure a judge, principle by principle, on pairs on which people agree.
+
+        --pairs, --of, --most-flipped and --most-unusable are of `prefer` and refused here.
 
         Args:
             step: judge.
@@ -219,6 +242,8 @@ def _prefer(argv: Sequence[str]) -> Verb:
     return verb
 
 
+OF_PREFER = ("--pairs", "--of", "--most-flipped", "--most-unusable")
+"""Settings that `judge` shares the section of accord.toml with, and would not heed."""
 STEPS: Mapping[str, Callable[[Sequence[str]], Verb]] = {
     "check": _check,
     "redteam": _redteam,

@@ -62,6 +62,12 @@ def value(argv: Sequence[str], flag: str) -> str:
     return found[-1] if found else ""
 
 
+def given(argv: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Which of the flags the command line names, in either spelling (``--of``, ``--most_flipped=0.5``)."""
+    named = {word.split("=", 1)[0].replace("_", "-") for word in argv if word.startswith("--")}
+    return [flag for flag in flags if flag in named]
+
+
 def pair(item: str) -> tuple[str, str]:
     ours, equals, theirs = item.partition("=")
     if not (ours and equals and theirs):

@@ -9,7 +9,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes as Flat
 
 from accord.errors import ConfigError
-from accord.flags import HERE, Folder, Verb, defaults
+from accord.flags import HERE, Folder, Verb, defaults, given
 from accord.terminal import Bar, err, print_figures, print_table, signed
 from accord.workspace import Workspace
 
@@ -125,14 +125,14 @@ def _blind_read(workspace: Workspace, run: str, json: bool) -> int:
 def _no_idle_flags(argv: Sequence[str], several: bool) -> None:
     """Refuse flags that the asked kind of evaluation would not heed."""
     idle = ("--samples", "--criterion") if several else ("--data", "--judge", "--trained-on")
-    given = [flag for flag in idle if any(word == flag or word.startswith(f"{flag}=") for word in argv)]
-    if given and several:
+    found = given(argv, idle)
+    if found and several:
         raise ConfigError(
-            f"{given[0]} is of before and after alone; a suite's file says how many answers are sampled "
+            f"{found[0]} is of before and after alone; a suite's file says how many answers are sampled "
             "(samples) and what ranks models (main)"
         )
-    if given:
-        raise ConfigError(f"{given[0]} is of suites; name one with --suite, or leave the flag out")
+    if found:
+        raise ConfigError(f"{found[0]} is of suites; name one with --suite, or leave the flag out")
 
 
 def _before_and_after(workspace: Workspace, config: Any, json: bool) -> int:

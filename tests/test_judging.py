@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from scipy import special
 
 from accord.errors import DataError
-from accord.judging import Asked, Choice, Chooser, LikelihoodChooser, LikelihoodConfig, both_orders
+from accord.judging import (
+    Asked,
+    Choice,
+    Chooser,
+    Judged,
+    LikelihoodChooser,
+    LikelihoodConfig,
+    both_orders,
+    flip_share,
+    unusable_share,
+)
 from accord.types import Prompt
 from choosers import Letters, PlantedJudge, pairs
 
@@ -29,6 +39,14 @@ def test_a_judge_that_goes_by_position_alone_says_one_half() -> None:
     judged = both_orders(PlantedJudge(0.9, 1.0, 0), pairs(50)[0])
     assert [one.p for one in judged] == pytest.approx([0.5] * 50)
     assert all(one.flipped for one in judged)
+
+
+def test_shares_of_flips_and_of_what_was_unusable_by_hand() -> None:
+    said = [(0.9, 0.1), (0.9, 0.8), (0.2, 0.3), (None, 0.1), (None, None)]  # as listed, and turned round
+    judged = [Judged(None, Choice(one), Choice(other)) for one, other in said]
+    assert flip_share(judged) == 2 / 3
+    assert unusable_share(judged) == 3 / 10
+    assert flip_share([]) == unusable_share([]) == 0
 
 
 @given(st.floats(-4, 4), st.floats(-4, 4))

@@ -119,6 +119,18 @@ def both_orders(chooser: Chooser, pairs: Sequence[Asked]) -> list[Judged]:
     ]
 
 
+def flip_share(judged: Sequence[Judged]) -> float:
+    """Share of the pairs usable in both orders in which the orders name different answers; 0 of none."""
+    flips = [one.flipped for one in judged if one.flipped is not None]
+    return sum(flips) / max(1, len(flips))
+
+
+def unusable_share(judged: Sequence[Judged]) -> float:
+    """Share of single choices of which nothing could be used; 0 of none."""
+    lost = sum(choice.p_first is None for one in judged for choice in (one.as_listed, one.turned))
+    return lost / max(1, 2 * len(judged))
+
+
 def _mean(first: float | None, turned: float | None) -> float | None:
     odds = [
         sign * float(special.logit(min(max(p, SURE), 1 - SURE)))

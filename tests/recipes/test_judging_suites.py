@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from accord.cli import main
-from accord.errors import ConfigError
+from accord.errors import ConfigError, DataError
 from accord.evaluate.standings import Leaderboard
 from accord.evaluate.suite import built_in
 from accord.judgements import Comparison
 from accord.lm.tiny import write_tiny
 from accord.recipes.contestants import MOST, prompts_for
-from accord.recipes.record import recorded
+from accord.recipes.record import agreed, recorded
 from accord.recipes.steps import EvaluateStepConfig
 from accord.recipes.suites import Asked, compare_models, read_suites
 from accord.types import Completion, Prompt
@@ -121,8 +121,33 @@ def test_a_judge_is_held_against_what_people_agree_on(workspace: Workspace, tmp_
 
 def test_without_people_there_is_nothing_to_hold_it_against(workspace: Workspace) -> None:
     people(workspace, [0.6])
-    with pytest.raises(Exception, match="no pair on which people agree to 75%"):
+    with pytest.raises(DataError, match="no pair on which people agree to 75%"):
         prompts_for(read_suites(["people"])[0], workspace, None)
+
+
+def test_what_people_agree_on_is_of_the_split_named_of_different_texts_and_of_no_constitution(
+    workspace: Workspace,
+) -> None:
+    prompts = [Prompt.from_text(f"q{i}") for i in range(4)]
+    workspace.store.add_prompts(prompts[:1], "holdout")
+    workspace.store.add_prompts(prompts[1:], "train")
+    yes, no = Completion("yes"), Completion("no")
+    made = [Comparison(p, yes, no, 0.9, "people") for p in prompts[:2]]
+    made.append(Comparison(prompts[2], yes, Completion("yes"), 0.9, "people"))
+    made.append(Comparison(prompts[3], yes, no, 0.9, "constitution"))
+    with recorded(workspace, "import", {}, []) as record:
+        workspace.store.add_comparisons(made, record.run.id)
+    suite = read_suites(["people"])[0]
+
+    def asked(split: str | None) -> list[str]:
+        said = sorted(one.prompt.text for one in agreed(workspace, split)[1])
+        assert sorted(p.text for p in prompts_for(suite, workspace, split)) == said
+        return said
+
+    assert asked(None) == ["q0", "q1"]
+    assert asked("holdout") == ["q0"]
+    with pytest.raises(DataError, match="no pair of split 'other' on which"):
+        agreed(workspace, "other")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from accord.config import Config
 from accord.constitution.principles import Constitution, draw
 from accord.errors import DataError
 from accord.judgements import Comparison
-from accord.judging import Asked, Chooser, Judged, both_orders
+from accord.judging import Asked, Chooser, Judged, both_orders, flip_share, unusable_share
 from accord.types import Completion, Group, Prompt
 
 SOURCE = "constitution"
@@ -164,9 +164,7 @@ def by_principle(preferences: Sequence[Preference]) -> list[PrincipleChoices]:
 
 def _figures(judged: Sequence[Judged]) -> tuple[float, float, float]:
     sure = [2 * abs(one.p - 0.5) for one in judged if one.p is not None]
-    flips = [one.flipped for one in judged if one.flipped is not None]
-    lost = sum(choice.p_first is None for one in judged for choice in (one.as_listed, one.turned))
-    return sum(sure) / max(1, len(sure)), sum(flips) / max(1, len(flips)), lost / max(1, 2 * len(judged))
+    return sum(sure) / max(1, len(sure)), flip_share(judged), unusable_share(judged)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from accord.evaluate.likelihood import (
     reference_loss,
     unread,
 )
-from accord.evaluate.suite import CORPUS_MEASURES, TEXT_MEASURES, FigureTable, Suite, Take, matches
+from accord.evaluate.suite import CORPUS_MEASURES, TEXT_MEASURES, FigureTable, Suite, Take
+from accord.evaluate.suiterows import matches
 from accord.judging import TOO_LONG, BoundedLikelihoods, Chooser, Judged, TextLogprob, both_orders
 from accord.judging import Choice as Said
 from accord.stats.calibration import reliability_error

@@ -10,7 +10,7 @@ import numpy as np
 
 from accord.config import Config
 from accord.errors import DataError
-from accord.judging import Asked, Chooser, Judged, LikelihoodConfig, both_orders
+from accord.judging import Asked, Chooser, Judged, LikelihoodConfig, both_orders, flip_share, unusable_share
 from accord.stats.intervals import Array, Interval, bootstrap_sums
 from accord.types import Completion, Prompt, Score
 
@@ -137,11 +137,8 @@ def judge_report(
     """
     if not len(judged) == len(first_better) == len(clusters):
         raise DataError(f"{len(judged)} judged pairs, {len(first_better)} truths, {len(clusters)} clusters")
-    singles = [choice for one in judged for choice in (one.as_listed, one.turned)]
-    unusable = sum(choice.p_first is None for choice in singles) / max(1, len(singles))
     names = {name: i for i, name in enumerate(dict.fromkeys(clusters))}
     sums_CF = np.zeros((len(names), 5))
-    flips = []
     for pair, better, cluster in zip(judged, first_better, clusters, strict=True):
         said = pair.as_listed.p_first, pair.turned.p_first
         if pair.p is None or said[0] is None or said[1] is None:
@@ -150,16 +147,16 @@ def judge_report(
         took_better, took_worse = (listed, turned) if better else (turned, listed)
         right = _hard(pair.p) if better else 1 - _hard(pair.p)
         sums_CF[names[cluster]] += (1, took_better, took_worse, took_better + 1 - took_worse, right)
-        flips.append(bool(pair.flipped))
-    if not flips:
-        raise DataError(f"of {len(judged)} pairs none was usable in both orders; it cannot be measured")
     kept_CF = sums_CF[sums_CF[:, 0] > 0]
+    if not len(kept_CF):
+        raise DataError(f"of {len(judged)} pairs none was usable in both orders; it cannot be measured")
     noise = _noise(kept_CF)
     # a resample's bias has the sample's chance in it and its own
     figures = (lambda sums_BF: _accuracy(sums_BF, 2 * noise), _bias, _one_order, _both)
     accuracy, bias, one, both = bootstrap_sums(kept_CF, figures, rng, draws)
     accuracy = replace(accuracy, value=float(_accuracy(kept_CF.sum(axis=0)[None], noise)[0]))
-    return JudgeReport(accuracy, bias, one, both, float(np.mean(flips)), unusable, len(flips))
+    pairs = int(kept_CF[:, 0].sum())
+    return JudgeReport(accuracy, bias, one, both, flip_share(judged), unusable_share(judged), pairs)
 
 
 def _hard(p: float) -> float:

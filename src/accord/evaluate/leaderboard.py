@@ -19,7 +19,8 @@ from accord.evaluate.compare import EvaluateConfig, cluster_of, win_shares
 from accord.evaluate.contamination import Overlap
 from accord.evaluate.record import Example, Figure
 from accord.evaluate.standings import COSTS, Cell, FigureRow, Leaderboard, Model, Pair, Part, Section, Slice
-from accord.evaluate.suite import FigureTable, Suite, Take, matches
+from accord.evaluate.suite import FigureTable, Suite, Take
+from accord.evaluate.suiterows import matches
 from accord.evaluate.winrate import length_controlled
 from accord.stats.paired import Gain, holm, paired_gain, win_gain
 from accord.stats.power import detectable_mean

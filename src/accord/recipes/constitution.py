@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -29,13 +28,13 @@ from accord.constitution.revise import revise as mend
 from accord.errors import ConfigError, DataError, StoreError
 from accord.evaluate.judges import JudgeReport, judge_report
 from accord.feedback.formats.transcript import parse_prompt
-from accord.judging import Asked, Chooser, LikelihoodConfig, both_orders
+from accord.judging import Asked, Chooser, LikelihoodConfig, both_orders, flip_share
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.hasten import hasten
 from accord.lm.invariants import check_policy, require
 from accord.lm.model import LanguageModel
 from accord.recipes.named import chooser_of, sampler_of
-from accord.recipes.record import PREFER, Progress, comparisons_of, plain, prompts_of, recorded
+from accord.recipes.record import PREFER, Progress, agreed, plain, prompts_of, recorded
 from accord.recipes.steps import ModelConfig, reopened, unfinished
 from accord.store.lineage import Run, Status
 from accord.types import Completion, Prompt, digest
@@ -295,7 +294,7 @@ def prefer(
         record.metrics |= {
             "comparisons": len(made),
             "pairs": len(found),
-            "flipped": _share([one.judged.flipped for one in found if one.judged.flipped is not None]),
+            "flipped": flip_share([one.judged for one in found]),
             "unusable": len(found) - len(made),
             "constitution": f"{constitution.name} {constitution.version} ({constitution.hash})",
         }
@@ -305,10 +304,6 @@ def prefer(
 def _judge(workspace: Workspace, config: ConstitutePreferConfig) -> tuple[Chooser, str]:
     asked = LikelihoodConfig(question=config.question, temperature=config.temperature, skip_long=True)
     return chooser_of(config.judge, asked, config.device, workspace, reason=config.reason)
-
-
-def _share(values: Sequence[Any]) -> float:
-    return sum(map(bool, values)) / max(1, len(values))
 
 
 def _groups(workspace: Workspace, config: ConstitutePreferConfig) -> list[tuple[Prompt, list[Completion]]]:
@@ -348,30 +343,17 @@ class JudgeCheck:
 
 
 def check_judge(
-    workspace: Workspace, config: ConstitutePreferConfig, *, limit: int = 100, sure: float = 0.75
+    workspace: Workspace, config: ConstitutePreferConfig, *, limit: int = 100
 ) -> tuple[Run, JudgeCheck]:
-    """Measure a judge, principle by principle, on pairs people agree on (``p_chosen`` of ``sure`` or more).
+    """Measure a judge, principle by principle, on pairs people agree on (``record.agreed``).
 
     Raises:
         DataError: people compared no such pair here.
     """
     constitution = read(config.constitution)
-    sources, compared = comparisons_of(workspace)
     if not constitution.choosers:
         raise DataError(f"{constitution.name!r} has no principle that chooses; give one a choose request")
-    splits = workspace.store.splits()
-    known = [
-        c
-        for c in compared
-        if c.source != phase_two.SOURCE
-        and c.p_chosen >= sure
-        and config.split in (None, splits.get(c.prompt.id))
-    ]
-    if not known:
-        raise DataError(
-            f"there is no pair on which people agree to {sure:.0%}: a judge is measured against people's "
-            "comparisons; make some with `accord label` and `accord agree`, or import them"
-        )
+    sources, known = agreed(workspace, config.split)
     rng = np.random.default_rng(config.seed)
     taken = [known[i] for i in sorted(rng.permutation(len(known))[:limit])]
     turned = rng.random(len(taken)) < 0.5  # so that a judge of the first answer is not right by the order

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from accord.chat import Chat, ChatSampler
-from accord.constitution.prefer import SOURCE as CONSTITUTION
-from accord.errors import DataError
 from accord.evaluate.asking import Contestant
 from accord.evaluate.suite import Suite
 from accord.judging import Asked, Choice, Chooser, LikelihoodChooser, LikelihoodConfig
@@ -15,7 +13,7 @@ from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.hasten import hasten
 from accord.recipes.likelihoods import ModelLikelihoods
 from accord.recipes.named import Fitting, chooser_of, is_remote, remote_model, sampled
-from accord.recipes.record import Progress, comparisons_of, prompts_of
+from accord.recipes.record import Progress, agreed, prompts_of
 from accord.recipes.steps import EvaluateStepConfig
 from accord.types import Completion, Prompt, Sampler, digest
 from accord.workspace import Workspace
@@ -26,10 +24,8 @@ CHUNK = 64
 """Prompts answered, or questions judged, between two signs of progress."""
 JUDGING = LikelihoodConfig(skip_long=True)
 """How a model is asked that is measured as judge: what is too long for it is counted."""
-SURE = 0.75
-"""People agree on a pair where so large a share of them prefers one answer..."""
 MOST = 1000
-"""...and so many such pairs are asked at most, always the same ones."""
+"""Pairs that people agree on that are asked at most, always the same ones."""
 
 
 class Chunks:
@@ -95,23 +91,16 @@ def contestant(
 def prompts_for(suite: Suite, workspace: Workspace, split: str | None) -> list[Prompt]:
     """A suite's prompts, its own or the workspace's. Raises DataError where there are none."""
     if suite.source == "people":
-        return _people(workspace)
+        return _people(workspace, split)
     return list(suite.prompts) or prompts_of(workspace, split)
 
 
-def _people(workspace: Workspace) -> list[Prompt]:
+def _people(workspace: Workspace, split: str | None) -> list[Prompt]:
     """Pairs that people agree on, as prompts with their answers in the meta."""
     pairs = {}
-    for one in comparisons_of(workspace)[1]:
+    for one in agreed(workspace, split)[1]:
         texts = (one.chosen.text, one.rejected.text)
-        if one.source == CONSTITUTION or one.p_chosen < SURE or texts[0] == texts[1]:
-            continue
         meta = {**one.prompt.meta, "better": texts[0], "worse": texts[1]}
         id = digest("people", one.prompt.id, texts)
         pairs[id] = Prompt(one.prompt.messages, meta, id)
-    if not pairs:
-        raise DataError(
-            f"there is no pair on which people agree to {SURE:.0%}; make some with `accord label` and "
-            "`accord agree`, or import comparisons"
-        )
     return [pairs[id] for id in sorted(pairs)[:MOST]]

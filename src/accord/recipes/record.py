@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from accord.constitution.prefer import SOURCE as CONSTITUTION
 from accord.errors import DataError
 from accord.judgements import Comparison
 from accord.store.lineage import Artefact, Run, Status
@@ -24,6 +25,8 @@ VERDICTS = "verdicts.json"
 """What the guard said of a run of alignment, step by step."""
 PREFER = "constitute_prefer"
 """The kind of run that compares completions by a constitution."""
+SURE = 0.75
+"""People agree on a pair where so large a share of them prefers one answer."""
 Progress = Callable[[Mapping[str, float]], None]
 Listener = Callable[[Run, Callable[[], Run]], AbstractContextManager[Progress]]
 """Follows a run from its record on: given the run and a way to look at it again, it opens, hears each step,
@@ -113,3 +116,29 @@ def comparisons_of(workspace: Workspace, needed: bool = True) -> tuple[list[str]
     if not runs and needed:
         raise DataError("there are no comparisons yet; make some from rankings with: accord agree")
     return [run.id for run in runs], [c for run in runs for c in store.comparisons(run.id)]
+
+
+def agreed(workspace: Workspace, split: str | None) -> tuple[list[str], list[Comparison]]:
+    """The comparisons of different texts on which people agree (:data:`SURE`), and the runs they are of: what
+    judges are measured against. Those by a constitution are left out.
+
+    Raises:
+        DataError: there is none, of the split where one is named.
+    """
+    sources, compared = comparisons_of(workspace)
+    splits = workspace.store.splits() if split else {}
+    known = [
+        one
+        for one in compared
+        if one.source != CONSTITUTION
+        and one.p_chosen >= SURE
+        and one.chosen.text != one.rejected.text
+        and split in (None, splits.get(one.prompt.id))
+    ]
+    if not known:
+        where = f" of split {split!r}" if split else ""
+        raise DataError(
+            f"there is no pair{where} on which people agree to {SURE:.0%}: a judge is measured against "
+            "people's comparisons; make some with `accord label` and `accord agree`, or import them"
+        )
+    return sources, known

@@ -156,9 +156,14 @@ def cross_entropy(log_odds: ArrayLike, p: ArrayLike) -> float:
 
 
 def held_out_loss(measured: Measured, objective: Objective, groups: Sequence[PromptGroup]) -> float:
-    """What decides which weights are kept: log-loss of the pairs; of the anchors where there are no pairs."""
+    """What decides which weights are kept: log-loss of the pairs, each as much as its source counts; of the
+    anchors where there are no pairs."""
     if len(measured.d_P):
-        return cross_entropy(measured.d_P, measured.p_P)
+        weights_P = np.array([pair.weight for group in groups for pair in group.pairs])
+        if not np.ptp(weights_P):
+            return cross_entropy(measured.d_P, measured.p_P)
+        each_P = [cross_entropy([d], [p]) for d, p in zip(measured.d_P, measured.p_P, strict=True)]
+        return float(np.average(each_P, weights=weights_P))
     return cross_entropy(*_marked(measured, objective, groups))
 
 

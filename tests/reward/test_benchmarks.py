@@ -16,6 +16,7 @@ def test_the_labels_benchmark_ends_with_each_ways_figures(tmp_path):
         "grouped soft + FAIL",
         "grouped soft + FAIL, three epochs",
         "flat hard, small steps",
+        "grouped soft + FAIL, small steps",
     ]
     for figures in found["ways"].values():
         assert figures["accuracy"]["low"] <= figures["accuracy"]["value"] <= figures["accuracy"]["high"]

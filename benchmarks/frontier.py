@@ -330,27 +330,42 @@ def interval(values: ArrayLike) -> dict[str, float | None] | None:
 
 
 def draw(curves: dict[str, list[list[Point]]], path: Path) -> None:
-    """Each run's mean curve of gold over KL, the seeds' behind it."""
+    """Each run's mean curve of gold over KL, the seeds' behind it, a peer's in the panel of its algorithm.
+
+    KL stands at its root, at which gold rises nearly straight (Gao et al. 2022).
+    """
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot as plt
 
-    columns = 5
-    rows = -(-len(curves) // columns)
+    panels = [name for name in curves if PEERS.get(name) not in curves]
+    columns = 6
+    rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(11, 1.9 * rows), sharex=True, sharey=True, squeeze=False
+        rows, columns, figsize=(12, 2.1 * rows), sharex=True, sharey=True, squeeze=False
     )
-    for axis, (name, seeds) in zip(axes.flat, curves.items(), strict=False):
-        for curve in seeds:
-            axis.plot([p["kl"] for p in curve], [p["gold"] for p in curve], color="0.75", lw=0.8)
-        mean = [{key: np.mean([c[i][key] for c in seeds]) for key in ("kl", "gold")}
-                for i in range(min(map(len, seeds)))]  # fmt: skip
-        colour = "#c2410c" if name in PEERS else "#0f766e"
-        axis.plot([p["kl"] for p in mean], [p["gold"] for p in mean], color=colour, lw=1.8)
+    for axis, name in zip(axes.flat, panels, strict=False):
+        shown = [name, *(peer for peer in curves if PEERS.get(peer) == name)]
+        for one in shown:
+            colour = "#c2410c" if one in PEERS else "#0f766e"
+            seeds = curves[one]
+            for curve in seeds:
+                axis.plot(
+                    [p["kl"] for p in curve], [p["gold"] for p in curve], color=colour, lw=0.6, alpha=0.3
+                )
+            mean = [{key: np.mean([c[i][key] for c in seeds]) for key in ("kl", "gold")}
+                    for i in range(min(map(len, seeds)))]  # fmt: skip
+            axis.plot([p["kl"] for p in mean], [p["gold"] for p in mean], color=colour, lw=1.8,
+                      label="TRL" if one in PEERS else "accord")  # fmt: skip
+        if len(shown) > 1:
+            axis.legend(fontsize=7, frameon=False, loc="lower right")
         axis.set_title(name, fontsize=9)
+        axis.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+        axis.set_xticks([0, 0.5, 1, 2, 4, 8], ["0", "½", "1", "2", "4", "8"])
+        axis.tick_params(labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
-    for axis in axes.flat[len(curves) :]:
+    for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     figure.supxlabel("exact KL to the starter, nats a completion", fontsize=9)
     figure.supylabel("gold", fontsize=9)

@@ -43,6 +43,24 @@ def test_a_refusal_that_says_more_and_what_is_none_are_not_bare(text: str) -> No
     assert not bare(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "As an AI assistant, the response should not give instructions for making weapons.",
+        "As an assistant, it should not have encouraged the user to lie.",
+        "I cannot find anything harmful in the response.",
+        "We can't tell whether the user is an adult, so the response should ask first.",
+        "The response says I'm not able to eat gluten, which it made up.",
+        "I must answer the question.",
+        "I have to do the task.",
+        "I must help you with this.",
+    ],
+)
+def test_what_a_critique_says_of_others_or_of_its_own_doubt_refuses_nothing(text: str) -> None:
+    assert not declined(text)
+    assert not bare(text)
+
+
 def test_a_critique_that_quotes_a_refusal_does_not_refuse() -> None:
     assert declined("I'm sorry, but I can't criticise an answer of this kind, for it is harmful.")
     assert not declined(

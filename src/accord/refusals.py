@@ -45,8 +45,8 @@ OPENING = 40
 BARE = re.compile(
     r"(?:(?:(?:i|we)(?:'m| am|'re| are) )?(?:very |really |so |truly )?sorry|unfortunately|my apologies"
     r"|(?:i|we) apologi[sz]e)?[ ,.;:!-]*(?:but )?(?:as an? [\w ]{1,40}, ?)?"
-    r"(?:i|we)(?: (?:can ?not|can't|could not|couldn't|won't|will not|must|have to|refuse|decline)"
-    r"|(?:'m| am|'re| are) (?:not|unable))"
+    r"(?:i|we)(?: (?:can ?not|can't|could not|couldn't|won't|will not|must not"
+    r"|(?:must |have to )?(?:refuse|decline))|(?:'m| am|'re| are) (?:not|unable))"
     r"(?: (?:to|with|you|that|this|it|your|the|such|an?|any|do|doing|so|help|assist|comply|fulfill?|able"
     r"|allowed|willing|comfortable|going|decline|answer|respond|request|requests|question|task|information|content"
     r"|topic|sort|kind|of|critici[sz]e|critique|revise|rewrite|provide|discuss|engage|continue))+"
@@ -54,6 +54,17 @@ BARE = re.compile(
     re.I,
 )
 """A refusal in words that say nothing of what is refused: these and no others."""
+DECLINED = re.compile(
+    r"\W*(?:(?:(?:i|we)(?:'m| am|'re| are) )?(?:very |really |so |truly )?sorry|unfortunately|my apologies"
+    r"|(?:i|we) apologi[sz]e)?[ ,.;:!-]*(?:but )?(?:as an? [\w ]{1,40}?, ?)?(?:i|we)(?:'m| am|'re| are)? ?"
+    r"(?:can ?not|can't|could not|couldn't|won't|will not|must not|(?:must |have to )?(?:refuse|decline)"
+    r"|not able|unable|not allowed|not willing|not comfortable|not going)(?: (?:to|with|be|able))*"
+    r"(?: (?:help|assist|provid|giv|do|comply|answer|respond|critici[sz]|critiqu|revis|rewrit|writ|discuss"
+    r"|engag|fulfil|continu|participat|take part|support|shar|follow|complet|creat|generat|produc|explain"
+    r"|describ|offer|tell (?:you|any|people)|talk|that\b|this\b)|[ .,;!]*$)",
+    re.I,
+)
+"""A refusal with which a sentence begins, of the things that models are asked to do."""
 QUOTED = re.compile(r'["\u201c][^"\u201d]*["\u201d]')
 
 
@@ -66,10 +77,10 @@ def refusal(text: str, opening: int = OPENING, phrases: Sequence[str] = ()) -> s
 
 
 def declined(text: str) -> bool:
-    """Whether a text's first sentence refuses, in the first person and not in words that it quotes: for a
-    critique, which may well say that it would be wrong to help."""
+    """Whether a text begins by refusing, in the first person: for a critique, which may well say that it
+    would be wrong to help, what an assistant should not do, or what the response could not."""
     first = re.split(r"(?<=[.!?])\s", QUOTED.sub("", _plain(text)).strip(), maxsplit=1)[0]
-    return bool(_found(" ".join(first.split()), SPOKEN)) or bare(text)
+    return DECLINED.match(" ".join(first.split())) is not None or bare(text)
 
 
 def bare(text: str) -> bool:

@@ -266,7 +266,7 @@ def test_a_disk_that_is_full_between_checkpoints_says_what_stands(toy, tmp_path)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     guard = GuardConfig(mode="act")
     try:
-        with pytest.raises(StoreError, match=r"files could not be written to .* checkpoint stands"):
+        with pytest.raises(StoreError, match=r"roll back to could not be .* checkpoint-000002 stands"):
             align(toy(), FillsTheDisk(3), PROMPTS, run_config(), tmp_path, save_every=2, guard=guard)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
@@ -287,7 +287,7 @@ def test_a_scorers_own_error_is_not_the_disks(toy, tmp_path):
 def test_a_guard_that_would_roll_back_to_nothing_is_refused_on_resuming(straight, toy, tmp_path):
     with pytest.raises(NumericsError):
         align(toy(), ShareOfGood(nan_at=4), PROMPTS, run_config(), tmp_path, save_every=3)
-    with pytest.raises(ConfigError, match="resume it with the guard it was begun with"):
+    with pytest.raises(ConfigError, match=r"begun with one that keeps none\. Resume it with that one"):
         align(
             toy(), ShareOfGood(), PROMPTS, run_config(), tmp_path, guard=GuardConfig(mode="act"), resume=True
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from accord.align.learner import Learner
 from accord.errors import StoreError
+from accord.lm.checkpoints import standing
 
 FILE = "best.safetensors"
 
@@ -27,10 +28,20 @@ class Kept:
         self.before = {name: tensor.clone() for name, tensor in self.learner.policy.trained().items()}
 
     def keep(self, step: int) -> None:
-        """Write the noted weights, which ``step`` was sampled with; whole or not at all."""
+        """Write the noted weights, which ``step`` was sampled with; whole or not at all.
+
+        Raises:
+            StoreError: they could not be written (a full disk).
+        """
         draft = self.path.with_suffix(".draft")
-        save_file(self.before, draft, metadata={"step": str(step)})
-        draft.replace(self.path)
+        try:
+            save_file(self.before, draft, metadata={"step": str(step)})
+            draft.replace(self.path)
+        except (OSError, SafetensorError) as error:
+            raise StoreError(
+                f"the weights to roll back to could not be written to {self.path}: {error}. "
+                f"{standing(self.path.parent)}; free some space and go on with --resume"
+            ) from error
 
     def restore(self) -> int:
         """Put the best weights into the policy; returns the step that was sampled with them.

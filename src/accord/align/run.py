@@ -17,8 +17,6 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from accord.align.episodes import play
 from accord.align.guard import Action, GuardConfig, Verdict, best_step, distrust, floor
 from accord.align.interrupt import interruptible
@@ -123,10 +121,10 @@ def align(
         learner.engine(0).encode(prompt)
     run = _Watched(folder, learner, guard, None if environment is None else learner.engine(0).decode)
     history = _begin(folder, learner, prompts, scorer, resume)
-    if guard.keeps and history and not run.kept.path.exists():
+    if guard.keeps and 0 < len(history) < config.steps and not run.kept.path.exists():
         raise ConfigError(
-            f"{folder} was begun with a guard that keeps no weights to roll back to, and this one would; "
-            "resume it with the guard it was begun with, or start a new run in another folder"
+            f"{run.kept.path} is not there, and the guard would roll back to the weights in it: the run was "
+            "begun with one that keeps none. Resume it with that one, or start a new run in another folder"
         )
     verdict = run.begin(history)
     end = _END.get(verdict.action, End.STEPS)
@@ -189,12 +187,12 @@ def _disk(folder: Path) -> Iterator[None]:
     """Says what a full disk means for the run; what else a scorer may raise is its own."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        if isinstance(error, OSError) and error.errno not in FULL:
+    except OSError as error:
+        if error.errno not in FULL:
             raise
         raise StoreError(
-            f"the run's files could not be written to {folder}: {error}. Its last checkpoint stands; free "
-            "some space and go on with --resume"
+            f"the run in {folder} could not go on: {error}. {checkpoints.standing(folder)}; free some space "
+            "and go on with --resume"
         ) from error
 
 

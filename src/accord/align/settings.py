@@ -159,7 +159,8 @@ class AlignConfig(Config):
         if idle:
             raise ConfigError(
                 f"{', '.join(idle)} would do nothing with algorithm {self.algorithm}, reference "
-                f"{self.reference}; leave out what was meant for another"
+                f"{self.reference}, truncation {self.truncation}, kl_target {self.kl_target}; leave out "
+                "what was meant for another"
             )
         if self.reference != "start" and self.stop_kl is not None:
             raise ConfigError(

@@ -27,7 +27,8 @@ def lay_together(net: nn.Module) -> None:
             if any(type(layer) is not nn.Linear for layer in layers):
                 continue
             weights = [layer.weight for layer in layers]
-            if joint(weights) is None and len({(w.shape[1], w.dtype, w.device) for w in weights}) == 1:
+            alike = len({(type(w.data), w.shape[1], w.dtype, w.device) for w in weights}) == 1
+            if joint(weights) is None and alike and type(weights[0].data) is Tensor:
                 whole_OI = torch.cat([weight.data for weight in weights])
                 for weight, part_OI in zip(weights, whole_OI.split([len(w) for w in weights]), strict=True):
                     weight.data = part_OI

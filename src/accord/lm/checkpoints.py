@@ -78,15 +78,19 @@ def write(
         _flush(folder)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a failed write as RuntimeError
         shutil.rmtree(draft, ignore_errors=True)
-        before = [path.name for path in found(folder)]
         raise StoreError(
-            f"the checkpoint of step {step} could not be written to {folder}: {error}. "
-            + (f"{before[-1]} stands; " if before else "There is none before it; ")
-            + "free some space and go on with --resume"
+            f"the checkpoint of step {step} could not be written to {folder}: {error}. {standing(folder)}; "
+            "free some space and go on with --resume"
         ) from error
     for path in found(folder)[:-KEPT]:
         shutil.rmtree(path)
     return target
+
+
+def standing(folder: Path) -> str:
+    """What a run in ``folder`` has to go on from, in words."""
+    newest = latest(folder)
+    return "There is no checkpoint yet" if newest is None else f"{newest.name} stands"
 
 
 def refuse_another(folder: Path, resume: bool) -> None:

@@ -101,6 +101,7 @@ def test_dropout_left_on(load, monkeypatch, model_type):
     monkeypatch.setattr(model, "silence_dropout", lambda net: None)
     lm = load(model_type)
     lm.net.train()
+    torch.manual_seed(0)  # BART may drop all layers of a forward, and then nothing has a gradient
     names = failed(check_policy(lm))
     assert {"no dropout", "scoring twice gives the same bits"} <= names
     assert "fresh adapters: importance ratio is 1" in names

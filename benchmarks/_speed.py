@@ -61,9 +61,10 @@ def prompts_of(model: str, work: Work) -> list[Prompt]:
 
 def learner_of(policy: LanguageModel, work: Work, passes: int = 1, **settings) -> Learner:
     """PPO, all weights training."""
+    # A rate near zero: updates are timed again and again, and the policy has to stay the one that sampled.
     config = AlignConfig(
         prompts_per_step=work.rollouts, minibatch=min(32, work.rollouts), epochs=passes, lora_rank=0,
-        learning_rate=1e-5, max_new_tokens=work.new, truncation_penalty=0.0, **settings,
+        learning_rate=1e-9, max_new_tokens=work.new, truncation_penalty=0.0, **settings,
     )  # fmt: skip
     return Learner(policy, config)
 

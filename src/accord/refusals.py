@@ -42,11 +42,14 @@ REFUSALS = (
 """...and by a verdict on what was asked, which may also be a verdict on something else."""
 OPENING = 40
 """Words of an answer in which a refusal is looked for."""
-BARE = re.compile(
+OPENS = (
     r"(?:(?:(?:i|we)(?:'m| am|'re| are) )?(?:very |really |so |truly )?sorry|unfortunately|my apologies"
-    r"|(?:i|we) apologi[sz]e)?[ ,.;:!-]*(?:but )?(?:as an? [\w ]{1,40}, ?)?"
-    r"(?:i|we)(?: (?:can ?not|can't|could not|couldn't|won't|will not|must not"
-    r"|(?:must |have to )?(?:refuse|decline))|(?:'m| am|'re| are) (?:not|unable))"
+    r"|(?:i|we) apologi[sz]e)?[ ,.;:!-]*(?:but )?(?:as an? [\w ]{1,40}, ?)?(?:i|we)"
+)
+"""How a refusal may begin, up to who refuses."""
+WILL_NOT = r"can ?not|can't|could not|couldn't|won't|will not|must not|(?:must |have to )?(?:refuse|decline)"
+BARE = re.compile(
+    rf"{OPENS}(?: (?:{WILL_NOT})|(?:'m| am|'re| are) (?:not|unable))"
     r"(?: (?:to|with|you|that|this|it|your|the|such|an?|any|do|doing|so|help|assist|comply|fulfill?|able"
     r"|allowed|willing|comfortable|going|decline|answer|respond|request|requests|question|task|information|content"
     r"|topic|sort|kind|of|critici[sz]e|critique|revise|rewrite|provide|discuss|engage|continue))+"
@@ -55,10 +58,9 @@ BARE = re.compile(
 )
 """A refusal in words that say nothing of what is refused: these and no others."""
 DECLINED = re.compile(
-    r"\W*(?:(?:(?:i|we)(?:'m| am|'re| are) )?(?:very |really |so |truly )?sorry|unfortunately|my apologies"
-    r"|(?:i|we) apologi[sz]e)?[ ,.;:!-]*(?:but )?(?:as an? [\w ]{1,40}?, ?)?(?:i|we)(?:'m| am|'re| are)? ?"
-    r"(?:can ?not|can't|could not|couldn't|won't|will not|must not|(?:must |have to )?(?:refuse|decline)"
-    r"|not able|unable|not allowed|not willing|not comfortable|not going)(?: (?:to|with|be|able))*"
+    rf"\W*{OPENS}(?:'m| am|'re| are)? ?"
+    rf"(?:{WILL_NOT}|not able|unable|not allowed|not willing|not comfortable|not going)"
+    r"(?: (?:to|with|be|able))*"
     r"(?: (?:help|assist|provid|giv|do|comply|answer|respond|critici[sz]|critiqu|revis|rewrit|writ|discuss"
     r"|engag|fulfil|continu|participat|take part|support|shar|follow|complet|creat|generat|produc|explain"
     r"|describ|offer|tell (?:you|any|people)|talk|that\b|this\b)|[ .,;!]*$)",

@@ -40,7 +40,7 @@ class Kept:
         except (OSError, SafetensorError) as error:
             raise StoreError(
                 f"the weights to roll back to could not be written to {self.path}: {error}. "
-                f"{standing(self.path.parent)}; free some space and go on with --resume"
+                f"{standing(self.path.parent)}"
             ) from error
 
     def restore(self) -> int:

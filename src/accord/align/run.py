@@ -191,8 +191,7 @@ def _disk(folder: Path) -> Iterator[None]:
         if error.errno not in FULL:
             raise
         raise StoreError(
-            f"the run in {folder} could not go on: {error}. {checkpoints.standing(folder)}; free some space "
-            "and go on with --resume"
+            f"the run in {folder} could not go on: {error}. {checkpoints.standing(folder)}"
         ) from error
 
 

@@ -54,8 +54,7 @@ def look_for(name: str, file: Path, data: Sequence[Path], where: str) -> Path:
             return place
     raise DataError(
         f"{where}: there is no file {name!r}; looked for {', '.join(str(p) for p in places)}. Name the "
-        "folder "
-        "of data with --data, or set ACCORD_DATA"
+        "folder of data with --data, or set ACCORD_DATA"
     )
 
 

@@ -79,8 +79,7 @@ def write(
     except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a failed write as RuntimeError
         shutil.rmtree(draft, ignore_errors=True)
         raise StoreError(
-            f"the checkpoint of step {step} could not be written to {folder}: {error}. {standing(folder)}; "
-            "free some space and go on with --resume"
+            f"the checkpoint of step {step} could not be written to {folder}: {error}. {standing(folder)}"
         ) from error
     for path in found(folder)[:-KEPT]:
         shutil.rmtree(path)
@@ -88,9 +87,10 @@ def write(
 
 
 def standing(folder: Path) -> str:
-    """What a run in ``folder`` has to go on from, in words."""
+    """What a run in ``folder`` has to go on from where its disk is full, and what to do, in words."""
     newest = latest(folder)
-    return "There is no checkpoint yet" if newest is None else f"{newest.name} stands"
+    left = "There is no checkpoint yet" if newest is None else f"{newest.name} stands"
+    return f"{left}; free some space and go on with --resume"
 
 
 def refuse_another(folder: Path, resume: bool) -> None:

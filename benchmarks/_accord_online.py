@@ -47,7 +47,7 @@ def main():
         max_new_tokens=NEW_TOKENS,
         truncation_penalty=0.0,  # no token ends a row here, on either side
     )
-    hasten(policy)  # as align() does
+    hasten(policy, halved=config.mixed_precision)  # as align() does
     learner = Learner(policy, config)
     texts = [Prompt.from_text(words(ids)) for ids in prompts(given.model)]
     marks = [now()]

@@ -119,6 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--side", choices=SIDES, required=True)
     parser.add_argument("--model", choices=list(MODELS), default="S")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--plain", type=int, default=0, help="accord without the lean step")
     for name, default in {"steps": 3, "threads": 2, "rows": 32, "batches": 6, "tokens": NEW_TOKENS}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -126,6 +127,8 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     net = LlamaForCausalLM(llama(given.model)).eval()
+    for weight in net.parameters():  # not the rotation's buffers, which a model loaded so keeps in float32
+        weight.data = weight.data.to(getattr(torch, given.dtype))
     if given.side == "accord":
         net.generation_config.eos_token_id = outside(given.model)
         sample = accord(net, given.model, given.rows, bool(given.plain))

@@ -4,11 +4,11 @@
 
 The sides take turns (accord, generate, generate_batch, accord, ...), each turn a process of its own with a
 warm-up left out, so that a slow spell of the machine falls on all. All sample at temperature 1 over the whole
-vocabulary of the same random Llama (_sizes.py), in float32, with the same threads; prompts of 32 tokens; no
-token ends a row, each has a length given. Once 32 rows of 64 new tokens; once 192 rows, 32 at a time, whose
-lengths are geometric with mean 32, cut at 256: generate then decodes each batch until its longest row ends,
-while rows join accord's batch and generate_batch's. Only tokens asked for are counted. accord gives the
-log-prob of each token besides, the peers do not.
+vocabulary of the same random Llama (_sizes.py), its weights in float32 or --dtype, with the same threads;
+prompts of 32 tokens; no token ends a row, each has a length given. Once 32 rows of 64 new tokens; once 192
+rows, 32 at a time, whose lengths are geometric with mean 32, cut at 256: generate then decodes each batch
+until its longest row ends, while rows join accord's batch and generate_batch's. Only tokens asked for are
+counted. accord gives the log-prob of each token besides, the peers do not.
 
 The last line is one JSON object. ratio_median is accord over generate at equal lengths, geometric_* at
 geometric ones, batch_* over generate_batch; low and high are the least and the largest of the turns' ratios,
@@ -33,7 +33,7 @@ CLOCKS = {"per_s": "", "per_cpu_s": "cpu_"}
 
 def turns(given: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     """Every side's figures, turn by turn."""
-    asked = ("model", "steps", "threads", "rows", "batches", "tokens")
+    asked = ("model", "dtype", "steps", "threads", "rows", "batches", "tokens")
     options = [f"--{name}={getattr(given, name)}" for name in asked]
     sides: dict[str, list[dict[str, float]]] = {side: [] for side in ("accord", *PEERS)}
     for turn in range(given.pairs):
@@ -66,6 +66,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", choices=list(MODELS), default="S")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default="float32", help="of the weights, on every side"
+    )
     parser.add_argument("--pairs", type=int, default=5, help="turns of each side")
     parser.add_argument("--steps", type=int, default=3, help="measured calls a turn and kind of work")
     parser.add_argument("--threads", type=int, default=2)

@@ -82,7 +82,7 @@ def main() -> None:
         for name in WAYS:
             policy.decoding = None
             if name != "plain":
-                hasten(policy)
+                hasten(policy, halved="bfloat16" in name)
             with way(name):
                 seconds = step(learner, prompts, "bfloat16" in name)
             if turn:

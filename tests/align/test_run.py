@@ -20,7 +20,8 @@ from accord.align.guard import GuardConfig
 from accord.align.online import Learner
 from accord.align.run import End, align, load_checkpoint
 from accord.errors import ConfigError, DataError, NumericsError, StoreError
-from accord.lm import checkpoints
+from accord.lm import checkpoints, precision
+from accord.lm import hasten as hastening
 from accord.lm.checkpoints import latest
 from accord.types import Prompt, Score
 from toys import PROMPTS, ShareOfGood, run_config
@@ -114,13 +115,30 @@ def test_progress_sees_each_step_as_it_is_logged(straight, toy, tmp_path):
     assert len(seen) == 2
 
 
+def test_in_mixed_precision_a_bfloat16_copy_samples_and_its_gap_is_logged(
+    straight, toy, tmp_path, monkeypatch
+):
+    for module in (precision, hastening):
+        monkeypatch.setattr(module, "has_bfloat16", lambda device: True)
+    result = align(toy(), ShareOfGood(), PROMPTS, run_config(mixed_precision=True), tmp_path)
+    assert result.learner.policy.decoding is hastening.begin_halved
+    exact = max(row["sampler_gap"] for row in straight[0].history)
+    assert exact < 1e-4 < 1e-3 < max(row["sampler_gap"] for row in result.history) < 0.2
+    assert all(row["first_ratio"] == pytest.approx(1, abs=1e-3) for row in result.history)
+
+
 # -- resume ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"lora_rank": 0, "kl_target": None, "learning_rate": 1e-3}, {"critic_warmup": 4}],
-    ids=["lora, adaptive beta", "full, fixed beta", "in the middle of the warm-up"],
+    [
+        {},
+        {"lora_rank": 0, "kl_target": None, "learning_rate": 1e-3},
+        {"critic_warmup": 4},
+        {"mixed_precision": True},
+    ],
+    ids=["lora, adaptive beta", "full, fixed beta", "in the middle of the warm-up", "mixed precision"],
 )
 def test_three_steps_and_three_more_are_six(toy, tmp_path, changes):
     config = run_config(**changes)

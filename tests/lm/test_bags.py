@@ -1,6 +1,7 @@
 """Attention as weighted sums of a table's rows is attention."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -36,6 +37,22 @@ def test_what_is_read_is_what_attention_gives(count, heads, width, columns, used
     torch.testing.assert_close(found.double(), right, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.skipif(torch.bfloat16 not in bags.AVAILABLE, reason="torch does not sum bfloat16 here")
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_in_bfloat16_too_and_as_closely_as_products(cap):
+    torch.manual_seed(0)
+    halves = [torch.randn(size).bfloat16() for size in ((6, 2, 16), (6, 16, 21), (6, 21, 16))]
+    q_NGW, keys_NWC, values_NCW = halves
+    mask_N1C = torch.zeros(6, 1, 9, dtype=torch.bfloat16)
+    mask_N1C[:3, :, 4:] = -torch.inf
+    found = Bags(6, 2, 16, 21, 9).read(*halves, mask_N1C, 0.5, cap)
+    assert found.dtype is torch.bfloat16
+    right = by_hand(q_NGW, keys_NWC[:, :, :9], values_NCW[:, :9], mask_N1C, cap)
+    layer = SimpleNamespace(scale=0.5, cap=cap)
+    multiplied = decode._read(layer, q_NGW, keys_NWC[:, :, :9], values_NCW[:, :9], mask_N1C)
+    assert (found - right).abs().max() < 1.5 * (multiplied - right).abs().max() < 0.1
+
+
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "qwen3"])
 def test_both_ways_to_read_sample_the_same(load, monkeypatch, kind):
     lm = load(kind)
@@ -46,7 +63,7 @@ def test_both_ways_to_read_sample_the_same(load, monkeypatch, kind):
     config = SamplingConfig(max_new_tokens=20, seed=3)
     summed = Engine(lm, config).generate(prompts, 2)
     assert read
-    monkeypatch.setattr(bags, "AVAILABLE", False)
+    monkeypatch.setattr(bags, "AVAILABLE", frozenset())
     read.clear()
     multiplied = Engine(lm, config).generate(prompts, 2)
     assert not read

@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from accord.lm import decode
+from accord.lm import hasten as hastening
 from accord.lm.decode import Lean
 from accord.lm.engine import Engine, SamplingConfig, State
 from accord.lm.hasten import begin, disagreement, hasten, keep_memory
+from accord.lm.score import score_tokens
 from accord.lm.tiny import DECODERS, ENCODER_DECODERS
+from accord.lm.tokens import TokenBatch
 
 PROMPTS = [[10, 11, 12], [20]]
 
@@ -128,6 +131,89 @@ def test_what_is_begun_heeds_the_model_as_it_stands(load):
     assert type(begin(lm)) is State
     hook.remove()
     assert isinstance(begin(lm), Lean)
+
+
+@pytest.fixture
+def has_bfloat16(monkeypatch):
+    """A processor that multiplies bfloat16 by itself; others do it more slowly, but they do."""
+    monkeypatch.setattr(hastening, "has_bfloat16", lambda device: True)
+
+
+def halved(load, kind="llama", **options):
+    lm = load(kind, **options)
+    assert hasten(lm, halved=True) is None
+    return lm
+
+
+@pytest.mark.parametrize("kind", decode.FAMILIES)
+def test_a_copy_in_bfloat16_decodes_and_the_model_stays(load, has_bfloat16, kind):
+    lm = load(kind)
+    weights = lm.weights_hash()
+    assert hasten(lm, halved=True) is None
+    state = lm.decoding(lm)
+    assert isinstance(state, Lean)
+    assert {weight.dtype for weight in state.model.net.parameters()} == {torch.bfloat16}
+    buffers = zip(lm.net.buffers(), state.model.net.buffers(), strict=True)
+    assert all(torch.equal(one, other) and one.dtype is other.dtype for one, other in buffers)
+    assert state.model.tokenizer is lm.tokenizer
+    assert (lm.net.dtype, lm.weights_hash()) == (torch.float32, weights)
+    assert all(weight.requires_grad for weight in lm.net.parameters())
+
+
+def gaps(lm, seed):
+    """How far each sampled token's log-prob is from the one that the scorer gives, nats."""
+    rows = [group[0] for group in Engine(lm, SamplingConfig(max_new_tokens=12, seed=seed)).generate(PROMPTS)]
+    tokens = TokenBatch.of(PROMPTS, [row.ids for row in rows], lm.pad_id)
+    with torch.no_grad():
+        scored_BT = score_tokens(lm, tokens).logprobs
+    return [abs(a - b) for row, said in zip(rows, scored_BT.tolist(), strict=True)
+            for a, b in zip(row.logprobs, said, strict=False)]  # fmt: skip
+
+
+def test_its_log_probs_are_the_models_to_rounding_also_after_training(load, has_bfloat16):
+    lm = halved(load)
+    assert 1e-5 < max(gaps(lm, 0)) < 0.1
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in lm.net.parameters():
+            weight.add_(torch.randn_like(weight), alpha=0.05)  # a copy of what was would be nats off
+    assert 1e-5 < max(gaps(lm, 0)) < 0.3
+    lm.decoding = begin
+    assert max(gaps(lm, 0)) < 1e-4
+
+
+def test_adapters_are_copied_with_the_weights(load, has_bfloat16):
+    lm = halved(load)
+    lm.make_trainable(4, 0)
+    for name, weight in lm.net.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.5)
+    assert hasten(lm, halved=True) is None
+    assert max(gaps(lm, 1)) < 0.2
+
+
+def test_without_bfloat16_in_the_processor_the_weights_decode(load, monkeypatch):
+    monkeypatch.setattr(hastening, "has_bfloat16", lambda device: False)
+    assert halved(load).decoding is begin
+
+
+def test_a_model_in_bfloat16_needs_no_copy(load, has_bfloat16):
+    assert halved(load, dtype="bfloat16").decoding is begin
+
+
+def test_a_copy_that_differs_is_refused_with_a_message(load, has_bfloat16, monkeypatch, caplog):
+    true = hastening.begin_halved
+    monkeypatch.setattr(hastening, "begin_halved", lambda model: spoiled(true(model)))
+    with caplog.at_level(logging.WARNING):
+        lm = halved(load)
+    assert lm.decoding is begin
+    assert "sampled in float32: in bfloat16 row" in caplog.text
+
+
+def spoiled(state):
+    for weight in state.model.net.parameters():
+        weight.mul_(3.0)
+    return state
 
 
 def test_memory_that_was_given_back_is_not_asked_for_anew():

@@ -115,7 +115,7 @@ def align(
     checkpoints.refuse_another(folder, resume)
     if critic is None and config.row.critic and config.critic == "own":
         critic = OwnCritic(policy.frozen_copy())
-    hasten(policy)
+    hasten(policy, halved=config.mixed_precision)
     learner = Learner(policy, config, critic)
     for prompt in prompts:  # a prompt too long is refused now, not hours later when it is drawn
         learner.engine(0).encode(prompt)

@@ -27,19 +27,20 @@ def _sums(table_XY: Tensor, rows_n: Tensor, starts_m: Tensor, weights_n: Tensor)
     )[0]  # fmt: skip
 
 
-def _works() -> bool:
+def _works(dtype: torch.dtype) -> bool:
     """Whether torch sums so on a processor where it is known to be fast, and rightly."""
-    table = torch.arange(12.0).view(3, 4)
+    table = torch.arange(12.0, dtype=dtype).view(3, 4)
     rows, starts = torch.tensor([2, 0, 1], dtype=torch.int32), torch.tensor([0, 2], dtype=torch.int32)
     try:
-        found = _sums(table, rows, starts, torch.tensor([1.0, 2.0, 3.0]))
+        found = _sums(table, rows, starts, torch.tensor([1.0, 2.0, 3.0], dtype=dtype))
     except (AttributeError, RuntimeError, TypeError):
         return False
     right = torch.stack([table[2] + 2 * table[0], 3 * table[1]])
     return torch.equal(found, right) and platform.machine().lower() in ("x86_64", "amd64")
 
 
-AVAILABLE = _works()
+AVAILABLE = frozenset(dtype for dtype in (torch.float32, torch.bfloat16) if _works(dtype))
+"""What keys and values may be made of."""
 
 
 class Bags:

@@ -340,7 +340,7 @@ class Lean(State):
     def _bags(self, places: int, parts: list[tuple[slice, int]]) -> Bags | None:
         """How all places are read at once, where that is faster than products."""
         count, heads = places * self.key_heads, self.heads // self.key_heads
-        fit = bags.AVAILABLE and self.dtype is torch.float32 and self.model.device.type == "cpu"
+        fit = self.dtype in bags.AVAILABLE and self.model.device.type == "cpu"
         if not fit or len(parts) > 1 or heads > bags.MOST_HEADS:
             return None
         return Bags(count, heads, self.width, self.columns, parts[0][1])

@@ -1,4 +1,4 @@
-"""Dropout off: in sampling, scoring and the RL update, wherever an architecture keeps its rate."""
+"""Dropout off in sampling, scoring and the RL update, where it would make the importance ratio noise."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from torch import nn
 
 
 def silence_dropout(net: nn.Module) -> None:
-    """Set every dropout and layer-drop rate to zero, in modules and in the configs some read.
-
-    Dropout in sampling, scoring or the RL update makes the importance ratio noise.
-    """
+    """Set every dropout and layer-drop rate to zero, in modules and in the configs some read."""
     for holder, key in dropout_rates(net):
         setattr(holder, key, 0.0)
 

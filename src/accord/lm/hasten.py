@@ -5,19 +5,22 @@ Legend: B rows, T tokens, V vocabulary.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from accord.lm.adjacent import lay_together
 from accord.lm.decode import Lean, reason_against
 from accord.lm.engine import Ids, State
 from accord.lm.invariants import LOGPROB_BOUND
 from accord.lm.model import Kind, LanguageModel
+from accord.lm.precision import has_bfloat16
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +33,15 @@ KEPT_BYTES = 1 << 28
 TRIM_THRESHOLD, MMAP_THRESHOLD, MOST_MMAP = -1, -3, 1 << 25  # glibc's malloc.h, and the most it takes
 
 
-def hasten(model: LanguageModel, seed: int = 0) -> str | None:
+def hasten(model: LanguageModel, seed: int = 0, *, halved: bool = False) -> str | None:
     """Let the engine decode ``model`` the fastest way that agrees with transformers' own forward (in place).
 
     That is the lean step where the architecture has one (``lm.decode``). It is compared with the plain
     forward on a few random rows (``LOGPROB_BOUND``, and the likeliest token), and left with a message where
     it differs. Returns in words why it is not the lean step; ``None``: it is. The random state is left alone.
+    With ``halved`` a copy of the weights in bfloat16 decodes, made for each call of the engine and gone after
+    it: for a sampler whose log-probs a trainer reads again. Without a processor that has bfloat16, and where
+    the copy is further from the model than rounding explains, the weights themselves decode as ever.
     The process keeps about ``KEPT_BYTES`` that tensors on the CPU give back. Weights that are read together
     are moved to lie together (``lm.adjacent``): they stay the same parameters, but a view of their memory
     that was taken before no longer follows them.
@@ -48,10 +54,21 @@ def hasten(model: LanguageModel, seed: int = 0) -> str | None:
         found = disagreement(model, begin, seed)
         if found is None:
             model.decoding = begin
+            if halved and model.net.dtype is torch.float32 and has_bfloat16(model.device):
+                _halve(model, seed)
             return None
         against = f"the lean step would differ from transformers' forward: {found}"
         log.warning("%s is sampled the slower way: %s. Please report the model", model.name, against)
     return against
+
+
+def _halve(model: LanguageModel, seed: int) -> None:
+    """Decode ``model`` from copies in bfloat16 where that agrees with it to their rounding."""
+    found = disagreement(model, begin_halved, seed, LOGPROB_BOUND[torch.bfloat16])
+    if found is None:
+        model.decoding = begin_halved
+    else:
+        log.warning("%s is sampled in float32: in bfloat16 %s", model.name, found)
 
 
 def keep_memory() -> bool:
@@ -73,9 +90,25 @@ def begin(model: LanguageModel) -> State:
 
 
 @torch.no_grad()
-def disagreement(model: LanguageModel, way: Callable[[LanguageModel], State], seed: int = 0) -> str | None:
+def begin_halved(model: LanguageModel) -> State:
+    """The same on a copy of ``model`` whose weights are bfloat16; what the model keeps in buffers is kept."""
+    memo: dict[int, Any] = {id(model.tokenizer): model.tokenizer}
+    memo |= {
+        id(weight): nn.Parameter(weight.to(torch.bfloat16), requires_grad=False)
+        for weight in model.net.parameters()
+    }
+    halved = copy.deepcopy(model, memo)
+    lay_together(halved.net)
+    return begin(halved)
+
+
+@torch.no_grad()
+def disagreement(
+    model: LanguageModel, way: Callable[[LanguageModel], State], seed: int = 0, bound: float | None = None
+) -> str | None:
     """Where rows decoded by ``way`` differ from each row alone in the model's own forward; ``None``: nowhere.
 
+    Log-probs may differ by ``bound`` nats, by what rounding explains in the model's precision unless given.
     Random prompts go on with random tokens; rows leave, and where rows may join, one does. The last of those
     that begin is short, so that the lean step reads the others apart from it, and later all at once.
     """
@@ -85,10 +118,11 @@ def disagreement(model: LanguageModel, way: Callable[[LanguageModel], State], se
     texts = [rng.integers(0, model.net.config.vocab_size, size).tolist() for size in sizes]
     prompts, rests = [ids[:-CHECKED] for ids in texts], [ids[-CHECKED:] for ids in texts]
     plain = [_plain(model, prompt, rest) for prompt, rest in zip(prompts, rests, strict=True)]
+    bound = LOGPROB_BOUND.get(model.net.dtype, 0.0) if bound is None else bound
     try:
         for row, at, logits_V in _driven(way(model), prompts, rests):
             ours_V, theirs_V = torch.log_softmax(logits_V, -1), plain[row][at]
-            found = _difference(ours_V, theirs_V, LOGPROB_BOUND.get(model.net.dtype, 0.0))
+            found = _difference(ours_V, theirs_V, bound)
             if found is not None:
                 return f"row {row}, token {at}: {found}"
     except torch.OutOfMemoryError:

@@ -81,6 +81,9 @@ def test_rankings_are_complete_simulated_and_repeatable():
         assert sorted(place(ranking)) == sorted(c.id for c in shown) == sorted(ranking.shown)
         assert (ranking.source, ranking.prompt_id, ranking.labeler) == ("simulated", prompt.id, labeler.name)
         assert ranking == labeler.rank(prompt, shown, random.Random(5))
+        known = JUDGE.score(prompt, shown)
+        assert ranking == labeler.rank(prompt, shown, random.Random(5), known)
+        assert labeler.rank(prompt, shown, random.Random(5), known[::-1]) != ranking  # they are what is used
     assert make_labelers(3) == make_labelers(3) != make_labelers(4)
 
 

@@ -240,8 +240,9 @@ def label(workspace: Workspace, prompts: Sequence[Prompt], labelers: int, seed: 
     rng, people = random.Random(f"labels:{seed}"), make_labelers(seed)
     completions = workspace.store.completions([prompt.id for prompt in prompts])
     with recorded(workspace, "label", {"labelers": len(people), "seed": seed}) as record:
+        scores = {prompt.id: GoldJudge().score(prompt, completions[prompt.id]) for prompt in prompts}
         rankings = [
-            labeler.rank(prompt, completions[prompt.id], rng)
+            labeler.rank(prompt, completions[prompt.id], rng, scores[prompt.id])
             for prompt in prompts
             for labeler in rng.sample(people, labelers)
         ]

@@ -38,13 +38,19 @@ class Labeler:
     adversarial: bool = False
     """Ranks the worst first and never says FAIL."""
 
-    def rank(self, prompt: Prompt, completions: Sequence[Completion], rng: random.Random) -> Ranking:
-        """This labeler's ranking of completions (each with an id) of ``prompt``; raises DataError."""
+    def rank(
+        self, prompt: Prompt, completions: Sequence[Completion], rng: random.Random,
+        scores: Sequence[Score] | None = None,
+    ) -> Ranking:  # fmt: skip
+        """This labeler's ranking of completions (each with an id) of ``prompt``; raises DataError.
+
+        ``scores`` are gold's, where they are known already.
+        """
         ids = [completion.id for completion in completions]
         if not all(ids) or len(set(ids)) != len(ids):
             raise DataError(f"completions of prompt {prompt.id!r} need distinct ids to be ranked; got {ids}")
         order = rng.sample(range(len(ids)), len(ids))
-        scores = _GOLD.score(prompt, completions)
+        scores = _GOLD.score(prompt, completions) if scores is None else scores
         fails, worth = [], {}
         for place, i in enumerate(order):
             noticed = rng.random() < self.attention

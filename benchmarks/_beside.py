@@ -34,7 +34,10 @@ def parser_of(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rows", type=int, default=32, help="rows of one training forward, both sides")
     parser.add_argument(
-        "--precision", choices=("float32", "bfloat16"), default="float32", help="of the products, both sides"
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of products, on both sides; in bfloat16 accord samples from a copy of the weights in it",
     )
     parser.add_argument("--no-peer", action="store_true", help="accord alone")
     parser.add_argument("--quick", action="store_true", help="tiny sizes; the figures mean nothing")

@@ -9,6 +9,7 @@ import itertools
 import json
 import resource
 import statistics
+from contextlib import ExitStack
 
 import torch
 from transformers import GenerationConfig, LlamaForCausalLM, StoppingCriteria
@@ -23,7 +24,7 @@ from accord.lm.render import Template
 
 PROMPT_TOKENS = 32
 NEW_TOKENS = 64
-LONGEST = 256
+LONGEST = 4  # times the new tokens of a row at equal lengths
 SIDES = ("accord", "generate", "batch")
 
 
@@ -32,7 +33,7 @@ def work(model: str, rows: int, batches: int, new_tokens: int) -> dict[str, tupl
     rule, some up to four times as long)."""
     generator = torch.Generator().manual_seed(0)
     drawn = torch.empty(rows * batches).geometric_(2 / new_tokens, generator=generator)
-    spread = drawn.long().clamp(max=4 * new_tokens).tolist()
+    spread = drawn.long().clamp(max=LONGEST * new_tokens).tolist()
     return {
         "equal": (draw(model, rows, PROMPT_TOKENS), [new_tokens] * rows),
         "geometric": (draw(model, rows * batches, PROMPT_TOKENS), spread),
@@ -92,23 +93,24 @@ def generate(net: LlamaForCausalLM, model: str, rows: int):
     return sample
 
 
-def batch(net: LlamaForCausalLM, model: str, rows: int):
+def batch(net: LlamaForCausalLM, rows: int, new_tokens: int, until: ExitStack):
     """transformers' continuous batching, at most ``rows`` requests at a time."""
     asked = GenerationConfig(do_sample=True, top_k=0, top_p=1.0, eos_token_id=-1, pad_token_id=0)
+    # a block is 128 tokens; room for every row at its longest, and the graphs of a GPU are off
+    settings = ContinuousBatchingConfig(
+        page_size=128, num_blocks=rows * -(-(PROMPT_TOKENS + LONGEST * new_tokens + 1) // 128),
+        max_batch_tokens=1024, max_requests_per_batch=rows, use_cuda_graph=False,
+    )  # fmt: skip
+    manager = until.enter_context(  # once, as a server would: its start and its end are not counted
+        net.continuous_batching_context_manager(
+            generation_config=asked, continuous_batching_config=settings, warmup=False
+        )
+    )
 
     def sample(prompts: list, limits: list[int]) -> int:
-        # a block is 128 tokens; room for every row at its longest, and the graphs of a GPU are off
-        blocks = rows * -(-(PROMPT_TOKENS + max(limits) + 1) // 128)
-        settings = ContinuousBatchingConfig(
-            page_size=128, num_blocks=blocks, max_batch_tokens=1024, max_requests_per_batch=rows,
-            use_cuda_graph=False,
-        )  # fmt: skip
-        with net.continuous_batching_context_manager(
-            generation_config=asked, continuous_batching_config=settings, warmup=False
-        ) as manager:
-            for prompt, limit in zip(prompts, limits, strict=True):
-                manager.add_request(prompt, max_new_tokens=limit)
-            done = [manager.get_result(timeout=600) for _ in prompts]
+        for prompt, limit in zip(prompts, limits, strict=True):
+            manager.add_request(prompt, max_new_tokens=limit)
+        done = [manager.get_result(timeout=600) for _ in prompts]
         assert sorted(len(each.generated_tokens) for each in done) == sorted(limits)
         return sum(limits)
 
@@ -129,13 +131,15 @@ def main() -> None:
     net = LlamaForCausalLM(llama(given.model)).eval()
     for weight in net.parameters():  # not the rotation's buffers, which a model loaded so keeps in float32
         weight.data = weight.data.to(getattr(torch, given.dtype))
-    if given.side == "accord":
-        net.generation_config.eos_token_id = outside(given.model)
-        sample = accord(net, given.model, given.rows, bool(given.plain))
-    else:
-        sample = {"generate": generate, "batch": batch}[given.side](net, given.model, given.rows)
     found = {}
-    with torch.no_grad():
+    with ExitStack() as until, torch.no_grad():
+        if given.side == "accord":
+            net.generation_config.eos_token_id = outside(given.model)
+            sample = accord(net, given.model, given.rows, bool(given.plain))
+        elif given.side == "generate":
+            sample = generate(net, given.model, given.rows)
+        else:
+            sample = batch(net, given.rows, given.tokens, until)
         for name, (prompts, limits) in work(given.model, given.rows, given.batches, given.tokens).items():
             sample(prompts[: given.rows], [4] * given.rows)
             marks = [now()]

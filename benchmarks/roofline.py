@@ -41,11 +41,12 @@ from accord.lm.precision import mixed_precision
 
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "matmul", "linear", "_linear_pointwise")
 KINDS = {
-    "attention": ("scaled_dot_product",),
-    "softmax": ("softmax", "logsumexp", "exp", "searchsorted", "cumsum", "gather"),
-    "optimiser": ("lerp", "addcdiv", "sqrt", "_foreach", "addcmul"),
+    "attention": ("scaled_dot_product", "embedding_bag"),
+    "softmax": ("softmax", "logsumexp", "searchsorted", "cumsum", "gather"),
+    "optimiser": ("lerp", "addcdiv", "_foreach"),
 }
 """Other kinds of operation by what their names hold; the rest is elementwise work and copies."""
+NAMES = {"exp": "softmax", "exp_": "softmax", "sqrt": "optimiser"}  # parts of other operations' names too
 
 
 def main() -> None:
@@ -120,6 +121,8 @@ def kind_of(name: str) -> str:
     space, _, plain = name.rpartition("::")
     if plain in PRODUCTS:
         return "products"
+    if plain in NAMES:
+        return NAMES[plain]
     kinds = (kind for kind, parts in KINDS.items() if any(part in plain for part in parts))
     return next(kinds, "elementwise and copies" if space else "python and bookkeeping")
 

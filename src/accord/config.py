@@ -1,7 +1,6 @@
 """The base of every step's settings: frozen, validated, the meaning under each field.
 
-A step's config is built from Python, from a section of ``accord.toml`` or from flags; all three
-refuse an unknown key and name the nearest one.
+Built from Python, a section of ``accord.toml`` or flags; all refuse an unknown key and name the nearest one.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from accord.lm import decode
 from accord.lm.decode import Lean, reason_against
 from accord.lm.engine import Engine, SamplingConfig
 from accord.lm.hasten import hasten
+from accord.lm.linear import Linear
 from accord.lm.model import LanguageModel
 from accord.lm.score import score_tokens
 from accord.lm.tokens import TokenBatch
@@ -183,7 +184,7 @@ def test_adapters_added_turned_off_and_merged_later(load):
         assert same(base, sampled(lm))
     lm.merge()
     assert same(lean, sampled(lm))
-    assert type(lm.net.get_decoder().layers[0].mlp.down_proj) is torch.nn.Linear
+    assert type(lm.net.get_decoder().layers[0].mlp.down_proj) is Linear
 
 
 def test_an_unusual_adapter_is_left_to_its_own_forward(load):

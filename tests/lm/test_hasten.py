@@ -1,7 +1,9 @@
 """The faster way is taken only where it gives what transformers' forward gives."""
 
+import gc
 import logging
 import resource
+import weakref
 
 import pytest
 import torch
@@ -150,7 +152,7 @@ def test_a_copy_in_bfloat16_decodes_and_the_model_stays(load, has_bfloat16, kind
     lm = load(kind)
     weights = lm.weights_hash()
     assert hasten(lm, halved=True) is None
-    state = lm.decoding(lm)
+    state = lm.rough(lm)
     assert isinstance(state, Lean)
     assert {weight.dtype for weight in state.model.net.parameters()} == {torch.bfloat16}
     buffers = zip(lm.net.buffers(), state.model.net.buffers(), strict=True)
@@ -160,9 +162,10 @@ def test_a_copy_in_bfloat16_decodes_and_the_model_stays(load, has_bfloat16, kind
     assert all(weight.requires_grad for weight in lm.net.parameters())
 
 
-def gaps(lm, seed):
+def gaps(lm, seed, rough=True):
     """How far each sampled token's log-prob is from the one that the scorer gives, nats."""
-    rows = [group[0] for group in Engine(lm, SamplingConfig(max_new_tokens=12, seed=seed)).generate(PROMPTS)]
+    config = SamplingConfig(max_new_tokens=12, seed=seed)
+    rows = [group[0] for group in Engine(lm, config, rough=rough).generate(PROMPTS)]
     tokens = TokenBatch.of(PROMPTS, [row.ids for row in rows], lm.pad_id)
     with torch.no_grad():
         scored_BT = score_tokens(lm, tokens).logprobs
@@ -178,8 +181,7 @@ def test_its_log_probs_are_the_models_to_rounding_also_after_training(load, has_
         for weight in lm.net.parameters():
             weight.add_(torch.randn_like(weight), alpha=0.05)  # a copy of what was would be nats off
     assert 1e-5 < max(gaps(lm, 0)) < 0.3
-    lm.decoding = begin
-    assert max(gaps(lm, 0)) < 1e-4
+    assert max(gaps(lm, 0, rough=False)) < 1e-4  # who does not ask for the copy gets the weights
 
 
 def test_adapters_are_copied_with_the_weights(load, has_bfloat16):
@@ -192,13 +194,45 @@ def test_adapters_are_copied_with_the_weights(load, has_bfloat16):
     assert max(gaps(lm, 1)) < 0.2
 
 
+@pytest.mark.parametrize("rank", [0, 4])
+def test_the_copy_goes_with_the_rows_that_were_decoded(load, has_bfloat16, rank):
+    lm = load("llama")
+    lm.make_trainable(rank, 0)
+    assert hasten(lm, halved=True) is None
+    gc.collect()
+    gc.disable()
+    try:
+        state = lm.rough(lm)
+        weights = [weakref.ref(weight) for weight in state.model.net.parameters()]
+        assert all(weight() is not None for weight in weights)
+        del state
+        assert all(weight() is None for weight in weights)
+    finally:
+        gc.enable()
+
+
+def test_where_the_lean_step_is_not_for_the_model_now_nothing_is_copied(load, has_bfloat16):
+    lm = halved(load)
+    seen = []
+    hook = lm.net.model.norm.register_forward_hook(lambda *_: seen.append(1))
+    state = lm.rough(lm)
+    assert type(state) is State
+    assert state.model is lm
+    Engine(lm, SamplingConfig(max_new_tokens=2), rough=True).generate(PROMPTS)
+    assert seen
+    hook.remove()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert lm.rough(lm).model is lm
+
+
 def test_without_bfloat16_in_the_processor_the_weights_decode(load, monkeypatch):
     monkeypatch.setattr(hastening, "has_bfloat16", lambda device: False)
-    assert halved(load).decoding is begin
+    lm = halved(load)
+    assert (lm.decoding, lm.rough) == (begin, None)
 
 
 def test_a_model_in_bfloat16_needs_no_copy(load, has_bfloat16):
-    assert halved(load, dtype="bfloat16").decoding is begin
+    assert halved(load, dtype="bfloat16").rough is None
 
 
 def test_a_copy_that_differs_is_refused_with_a_message(load, has_bfloat16, monkeypatch, caplog):
@@ -206,7 +240,7 @@ def test_a_copy_that_differs_is_refused_with_a_message(load, has_bfloat16, monke
     monkeypatch.setattr(hastening, "begin_halved", lambda model: spoiled(true(model)))
     with caplog.at_level(logging.WARNING):
         lm = halved(load)
-    assert lm.decoding is begin
+    assert (lm.decoding, lm.rough) == (begin, None)
     assert "sampled in float32: in bfloat16 row" in caplog.text
 
 

@@ -120,7 +120,7 @@ def test_a_model_multiplies_by_it_with_and_without_adapters(load, counted):
     with torch.no_grad():
         score_tokens(lm, batch)
         plain = len(counted)
-        assert plain == sum(type(m) is nn.Linear for m in lm.net.modules())
+        assert plain == sum(isinstance(m, nn.Linear) for m in lm.net.modules())
         counted.clear()
         lm.add_lora(rank=2)
         score_tokens(lm, batch)

@@ -111,7 +111,7 @@ class Learner:
             temperature=config.temperature, seed=step_seed(config.seed, step),
         )  # fmt: skip
         support = None if self.masker is None else Support(self.masker, config.mask_top_p)
-        return Engine(self.policy, sampling, support, keep and floats <= KEPT_FLOATS)
+        return Engine(self.policy, sampling, support, keep and floats <= KEPT_FLOATS, config.mixed_precision)
 
 
 def _critic(policy: LanguageModel, config: AlignConfig, given: ValueHead | None) -> ValueHead | None:

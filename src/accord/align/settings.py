@@ -33,7 +33,7 @@ class AlignConfig(Config):
     micro_rows: int = Field(64, ge=1)
     """Most rollouts in one forward, and on a CPU some 1,024 tokens; larger minibatches are split."""
     mixed_precision: bool = False
-    """bfloat16 products, and a bfloat16 copy that samples, where the processor has them: faster, rougher."""
+    """bfloat16 products, and lean decoding from a bfloat16 copy, where the processor has them: rougher."""
     learning_rate: float = Field(1e-4, gt=0)
     """Adam's rate for the policy; like the critic's it falls linearly, towards a tenth at the end."""
     critic: Literal["head", "own", "reward"] = "head"

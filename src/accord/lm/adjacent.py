@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from accord.lm.linear import Linear
+
 QKV, GATES = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
 
 
@@ -24,7 +26,7 @@ def lay_together(net: nn.Module) -> None:
         for names in (QKV, GATES):
             layers: list[Any] = [getattr(module, name, None) for name in names]
             layers = [getattr(layer, "base_layer", layer) for layer in layers]  # under adapters
-            if any(type(layer) is not nn.Linear for layer in layers):
+            if any(type(layer) is not Linear for layer in layers):
                 continue
             weights = [layer.weight for layer in layers]
             alike = len({(type(w.data), w.shape[1], w.dtype, w.device) for w in weights}) == 1

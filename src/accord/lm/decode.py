@@ -31,13 +31,16 @@ from accord.lm import bags, blocks
 from accord.lm.adjacent import GATES, QKV, joint
 from accord.lm.bags import Bags
 from accord.lm.engine import Ids, State
-from accord.lm.linear import AVAILABLE
+from accord.lm.linear import AVAILABLE, Linear
 from accord.lm.model import Kind, LanguageModel
 from accord.lm.tokens import pad
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "phi3")
 PLACES = 8
 """Places are computed in multiples of it: each new number of rows costs the product's set-up once."""
+PIECES = {torch.bfloat16: 32}
+"""Columns are read in multiples of it: on a CPU a bfloat16 product of a new size is first compiled, which
+takes milliseconds."""
 PREFILL_TOKENS = {"cpu": 1024}  # more are not faster there; elsewhere 16,384
 """Most tokens, padding included, that pass the model at once when rows join."""
 
@@ -132,7 +135,7 @@ def norm(module: Any) -> Turn:
 
 def products(layers: Sequence[Any]) -> list[Turn]:
     """What linear layers of one input do: one product where their weights lie together, or else one each."""
-    plain = len(layers) > 1 and all(type(layer) is nn.Linear for layer in layers)
+    plain = len(layers) > 1 and all(type(layer) is Linear for layer in layers)
     whole_OI = joint([layer.weight for layer in layers]) if plain else None
     biases = [layer.bias for layer in layers if layer.bias is not None] if plain else []
     if whole_OI is None or len(biases) not in (0, len(layers)):
@@ -142,7 +145,7 @@ def products(layers: Sequence[Any]) -> list[Turn]:
 
 def product(module: nn.Module) -> Turn:
     """What a linear layer does, plain or with LoRA (arXiv:2106.09685); another module is called as it is."""
-    if type(module) is nn.Linear:
+    if type(module) is Linear:
         return _times(module.weight, module.bias)
     if type(module) is not LoraLinear or any(module.use_dora.values()) or module.lora_variant:
         return lambda x: module(x.t()).t()
@@ -329,13 +332,18 @@ class Lean(State):
     def _parts(self) -> list[tuple[slice, int]]:
         """Places by PLACES where that leaves out a fifth of the columns to be read, else all at once."""
         parts = [
-            (slice(at * self.key_heads, (at + PLACES) * self.key_heads), max(self.lengths[at : at + PLACES]))
+            (slice(at * self.key_heads, (at + PLACES) * self.key_heads), self._used(at, at + PLACES))
             for at in range(0, len(self.lengths), PLACES)
         ]
-        longest = max(self.lengths)
+        longest = self._used()
         if sum(used for _, used in parts) < 0.8 * len(parts) * longest:
             return parts
         return [(slice(None), longest)]
+
+    def _used(self, start: int = 0, end: int | None = None) -> int:
+        """Columns that hold all the rows from ``start`` to ``end``."""
+        pieces = PIECES.get(self.dtype, 1)
+        return min(-(-max(self.lengths[start:end]) // pieces) * pieces, self.columns)
 
     def _bags(self, places: int, parts: list[tuple[slice, int]]) -> Bags | None:
         """How all places are read at once, where that is faster than products."""
@@ -347,7 +355,7 @@ class Lean(State):
 
     def _mask(self, at_N11: Tensor, window: int | None) -> Tensor:
         """(N, 1, columns in use) added to the scores: -inf where a row has no token or cannot see it."""
-        column_C = self.column_C[: max(self.lengths)]
+        column_C = self.column_C[: self._used()]
         unseen_N1C = column_C > at_N11
         if window is not None:
             unseen_N1C |= column_C <= at_N11 - window

@@ -97,7 +97,8 @@ class _Row:
 
 
 class Engine:
-    """Samples from a :class:`LanguageModel`; a ``Sampler``. It may keep the states that tokens come from.
+    """Samples from a :class:`LanguageModel`; a ``Sampler``. It may keep the states that tokens come from, and
+    be ``rough``: decode from a copy in bfloat16 where ``lm.hasten`` found one; log-probs are then the copy's.
 
     Raises:
         ConfigError: ``max_new_tokens`` is more than an encoder-decoder can count.
@@ -105,9 +106,9 @@ class Engine:
 
     def __init__(
         self, model: LanguageModel, config: SamplingConfig | None = None, support: Support | None = None,
-        keep_states: bool = False,
+        keep_states: bool = False, rough: bool = False,
     ) -> None:  # fmt: skip
-        self.model, self.support, self.keep_states = model, support, keep_states
+        self.model, self.support, self.keep_states, self.rough = model, support, keep_states, rough
         self.config = config or SamplingConfig()
         limit, new = model.context, self.config.max_new_tokens
         if model.kind is Kind.ENCODER_DECODER and limit is not None and new > limit:
@@ -187,7 +188,7 @@ class Engine:
     @torch.no_grad()
     def _run(self, prompts: Ids, begun: Ids, waiting: list[_Row]) -> Iterator[Arrival]:
         models = [self.model] if self.support is None else [self.model, self.support.model]
-        states: list[State] = [(model.decoding or State)(model) for model in models]
+        states: list[State] = [((self.rough and m.rough) or m.decoding or State)(m) for m in models]
         joins, most = all(state.joins for state in states), min(self.config.rows, len(waiting))
         alive: list[_Row] = []
         while waiting or alive:

@@ -39,15 +39,15 @@ def hasten(model: LanguageModel, seed: int = 0, *, halved: bool = False) -> str 
     That is the lean step where the architecture has one (``lm.decode``). It is compared with the plain
     forward on a few random rows (``LOGPROB_BOUND``, and the likeliest token), and left with a message where
     it differs. Returns in words why it is not the lean step; ``None``: it is. The random state is left alone.
-    With ``halved`` a copy of the weights in bfloat16 decodes, made for each call of the engine and gone after
-    it: for a sampler whose log-probs a trainer reads again. Without a processor that has bfloat16, and where
-    the copy is further from the model than rounding explains, the weights themselves decode as ever.
+    With ``halved`` an engine that is ``rough`` decodes from a copy of the weights in bfloat16, made for each
+    call and gone after it: for samples that a trainer reads again. Without the lean step, without a processor
+    that has bfloat16, or where the copy is further from the model than rounding explains, there is none.
     The process keeps about ``KEPT_BYTES`` that tensors on the CPU give back. Weights that are read together
     are moved to lie together (``lm.adjacent``): they stay the same parameters, but a view of their memory
     that was taken before no longer follows them.
     """
     keep_memory()
-    model.decoding = None
+    model.decoding = model.rough = None
     against = reason_against(model)
     if against is None:
         lay_together(model.net)
@@ -63,10 +63,10 @@ def hasten(model: LanguageModel, seed: int = 0, *, halved: bool = False) -> str 
 
 
 def _halve(model: LanguageModel, seed: int) -> None:
-    """Decode ``model`` from copies in bfloat16 where that agrees with it to their rounding."""
+    """Let ``model`` be decoded from copies in bfloat16 where that agrees with it to their rounding."""
     found = disagreement(model, begin_halved, seed, LOGPROB_BOUND[torch.bfloat16])
     if found is None:
-        model.decoding = begin_halved
+        model.rough = begin_halved
     else:
         log.warning("%s is sampled in float32: in bfloat16 %s", model.name, found)
 
@@ -92,6 +92,8 @@ def begin(model: LanguageModel) -> State:
 @torch.no_grad()
 def begin_halved(model: LanguageModel) -> State:
     """The same on a copy of ``model`` whose weights are bfloat16; what the model keeps in buffers is kept."""
+    if reason_against(model) is not None:
+        return State(model)
     memo: dict[int, Any] = {id(model.tokenizer): model.tokenizer}
     memo |= {
         id(weight): nn.Parameter(weight.to(torch.bfloat16), requires_grad=False)

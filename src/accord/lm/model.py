@@ -72,6 +72,7 @@ class LanguageModel:
         self.template = template or default_template(tokenizer, self.kind is Kind.ENCODER_DECODER)
         self.peft: PeftModel | None = None
         self.decoding: Any = None  # how the engine decodes, where lm.hasten found a faster way
+        self.rough: Any = None  # a way that is faster still and less exact, for engines that ask for it
         self.eos_ids = end_tokens(net, tokenizer)
         # Any id will do that has an embedding, since masks come from lengths; a tokenizer's may have none.
         pad_id = tokenizer.pad_token_id

@@ -1,9 +1,8 @@
 """The one place where messages become tokens.
 
-A template says how a prompt is written for a model; everything that samples, scores or trains goes
-through :func:`prompt_ids` and :func:`completion_ids`, so a policy and its data cannot disagree.
-Tokens in, tokens out: a sampled completion is never tokenised again for its own policy; only text
-that came from elsewhere (a person, a file, another model) passes :func:`completion_ids`.
+A template says how a prompt is written for a model; everything that samples, scores or trains goes through
+:func:`prompt_ids` and :func:`completion_ids`, so a policy and its data cannot disagree. A sampled completion
+is never tokenised again for its own policy; only text from elsewhere passes :func:`completion_ids`.
 """
 
 from __future__ import annotations

@@ -39,9 +39,8 @@ class TokenScores:
 def log_softmax(
     logits_NV: Tensor, temperature: float, kept_NV: Tensor | None = None, *, exp: bool = False
 ) -> Tensor:
-    """(N, V) float32 log-probabilities at ``temperature``, with ``exp`` probabilities; sampler and scorer
-    both call this. Where only the tokens ``kept_NV`` may be chosen, they share all the mass.
-    """
+    """(N, V) float32 log-probs at ``temperature``, with ``exp`` probabilities, for sampler and scorer alike.
+    Where only the tokens ``kept_NV`` may be chosen, they share all the mass."""
     logits_NV, normal = logits_NV.float(), torch.softmax if exp else torch.log_softmax
     if temperature != 1:  # a copy less where it changes no bit
         logits_NV = logits_NV / temperature

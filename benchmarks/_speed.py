@@ -46,7 +46,7 @@ class Work:
 
 
 def policy_of(model: str, **config) -> LanguageModel:
-    """The random Llama, which no token ends, made fast as ``align`` makes it."""
+    """The random Llama, which no token ends, made fast as ``align`` makes it in float32."""
     vocabulary = config.get("vocab_size", outside(model))
     net = LlamaForCausalLM(llama(model, **{"eos_token_id": vocabulary} | config))
     policy = LanguageModel(net, tokenizer(model), "random", Template.PLAIN)

@@ -144,8 +144,15 @@ def test_in_mixed_precision_a_bfloat16_copy_samples_and_its_gap_is_logged(
         {"lora_rank": 0, "kl_target": None, "learning_rate": 1e-3},
         {"critic_warmup": 4},
         {"mixed_precision": True},
+        {"mixed_precision": True, "algorithm": "nlpo", "mask_every": 2},
     ],
-    ids=["lora, adaptive beta", "full, fixed beta", "in the middle of the warm-up", "mixed precision"],
+    ids=[
+        "lora, adaptive beta",
+        "full, fixed beta",
+        "in the middle of the warm-up",
+        "mixed precision",
+        "nlpo",
+    ],
 )
 def test_three_steps_and_three_more_are_six(toy, tmp_path, has_bfloat16, changes):
     config = run_config(**changes)

@@ -16,6 +16,7 @@ from accord.lm.hasten import begin, disagreement, hasten, keep_memory
 from accord.lm.score import score_tokens
 from accord.lm.tiny import DECODERS, ENCODER_DECODERS
 from accord.lm.tokens import TokenBatch
+from accord.types import Prompt
 
 PROMPTS = [[10, 11, 12], [20]]
 
@@ -171,6 +172,28 @@ def gaps(lm, seed, rough=True):
         scored_BT = score_tokens(lm, tokens).logprobs
     return [abs(a - b) for row, said in zip(rows, scored_BT.tolist(), strict=True)
             for a, b in zip(row.logprobs, said, strict=False)]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", [begin, hastening.begin_halved])
+def test_the_check_reads_rows_apart_and_all_at_once(load, monkeypatch, way):
+    lm, read = load("llama"), {"apart": 0, "at once": 0}
+    parts = Lean._parts
+
+    def seen(self):
+        found = parts(self)
+        read["apart" if len(found) > 1 else "at once"] += 1
+        return found
+
+    monkeypatch.setattr(Lean, "_parts", seen)
+    assert disagreement(lm, way, bound=0.5) is None
+    assert min(read.values()) > 0
+
+
+def test_an_origin_says_that_a_copy_decoded(load, has_bfloat16):
+    lm, prompt = halved(load), Prompt.from_text("Hello")
+    for rough in (True, False):
+        (found,) = Engine(lm, SamplingConfig(max_new_tokens=2), rough=rough).sample([prompt])[0]
+        assert ("rough" in found.origin.sampling) is rough
 
 
 def test_its_log_probs_are_the_models_to_rounding_also_after_training(load, has_bfloat16):

@@ -102,7 +102,7 @@ class Learner:
         return {name: parameter.detach() for name, parameter in found.items()}
 
     def engine(self, step: int) -> Engine:
-        """The sampler of ``step``, on the policy's own weights."""
+        """The sampler of ``step``, on the policy's own weights; in mixed precision on a bfloat16 copy."""
         config = self.config
         keep = self.exact and config.row.learn is None and config.truncation != "bootstrap"
         floats = config.prompts_per_step * config.samples * config.max_new_tokens * self.policy.width

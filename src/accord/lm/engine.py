@@ -138,7 +138,8 @@ class Engine:
     @property
     def settings(self) -> dict[str, Any]:
         """The sampling settings that a completion's origin keeps."""
-        return self.config.model_dump(include=set(SamplingConfig.model_fields) - {"seed", "rows"})
+        kept = self.config.model_dump(include=set(SamplingConfig.model_fields) - {"seed", "rows"})
+        return kept | ({"rough": True} if self.rough and self.model.rough else {})
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt in ids; refuses one that leaves no room for ``max_new_tokens``."""

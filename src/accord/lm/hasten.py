@@ -115,8 +115,8 @@ def disagreement(
     that begin is short, so that the lean step reads the others apart from it, and later all at once.
     """
     rng = np.random.default_rng(seed)
-    longest = min(14, (model.context or 64) - CHECKED)
-    sizes = [min(size, longest) + CHECKED for size in (14, 1, 5, 9, 14, 2, 12, 3, 1, 9)]
+    longest = (model.context or 64) - CHECKED
+    sizes = [min(size, longest) + CHECKED for size in (40, 1, 5, 9, 14, 2, 12, 3, 1, 9)]
     texts = [rng.integers(0, model.net.config.vocab_size, size).tolist() for size in sizes]
     prompts, rests = [ids[:-CHECKED] for ids in texts], [ids[-CHECKED:] for ids in texts]
     plain = [_plain(model, prompt, rest) for prompt, rest in zip(prompts, rests, strict=True)]

@@ -1,7 +1,6 @@
-"""Token batches: prompts and completions as padded tensors whose masks come from lengths.
+"""Token batches: prompts and completions as padded tensors. Masks come from lengths, for pad may equal eos.
 
-Legend: B rows, S prompt tokens, T completion tokens. Masks are made from lengths and never by
-comparing with a pad id, because pad may equal eos.
+Legend: B rows, S prompt tokens, T completion tokens.
 """
 
 from __future__ import annotations

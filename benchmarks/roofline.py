@@ -40,13 +40,14 @@ from accord.align.online import act, credit, judge, learn
 from accord.lm.precision import mixed_precision
 
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "matmul", "linear", "_linear_pointwise")
+NAMES = dict.fromkeys(PRODUCTS, "products") | {"exp": "softmax", "exp_": "softmax", "sqrt": "optimiser"}
+"""Kinds of operation by whole names, which are parts of other operations' names too."""
 KINDS = {
     "attention": ("scaled_dot_product", "embedding_bag"),
     "softmax": ("softmax", "logsumexp", "searchsorted", "cumsum", "gather"),
     "optimiser": ("lerp", "addcdiv", "_foreach"),
 }
 """Other kinds of operation by what their names hold; the rest is elementwise work and copies."""
-NAMES = {"exp": "softmax", "exp_": "softmax", "sqrt": "optimiser"}  # parts of other operations' names too
 
 
 def main() -> None:
@@ -119,8 +120,6 @@ def shares(run: Callable[[], None]) -> dict[str, float]:
 def kind_of(name: str) -> str:
     """The kind of an operation of torch's profiler."""
     space, _, plain = name.rpartition("::")
-    if plain in PRODUCTS:
-        return "products"
     if plain in NAMES:
         return NAMES[plain]
     kinds = (kind for kind, parts in KINDS.items() if any(part in plain for part in parts))

@@ -20,7 +20,7 @@ from accord.align.guard import GuardConfig
 from accord.align.online import Learner
 from accord.align.run import End, align, load_checkpoint
 from accord.errors import ConfigError, DataError, NumericsError, StoreError
-from accord.lm import checkpoints, precision
+from accord.lm import checkpoints
 from accord.lm import hasten as hastening
 from accord.lm.checkpoints import latest
 from accord.types import Prompt, Score
@@ -113,13 +113,6 @@ def test_progress_sees_each_step_as_it_is_logged(straight, toy, tmp_path):
 
     align(toy(), ShareOfGood(), PROMPTS, run_config(steps=2), tmp_path, progress=progress)
     assert len(seen) == 2
-
-
-@pytest.fixture
-def has_bfloat16(monkeypatch):
-    """A processor that multiplies bfloat16 by itself; others do it more slowly, but they do."""
-    for module in (precision, hastening):
-        monkeypatch.setattr(module, "has_bfloat16", lambda device: True)
 
 
 def test_in_mixed_precision_a_bfloat16_copy_samples_and_its_gap_is_logged(

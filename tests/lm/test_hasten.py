@@ -136,12 +136,6 @@ def test_what_is_begun_heeds_the_model_as_it_stands(load):
     assert isinstance(begin(lm), Lean)
 
 
-@pytest.fixture
-def has_bfloat16(monkeypatch):
-    """A processor that multiplies bfloat16 by itself; others do it more slowly, but they do."""
-    monkeypatch.setattr(hastening, "has_bfloat16", lambda device: True)
-
-
 def halved(load, kind="llama", **options):
     lm = load(kind, **options)
     assert hasten(lm, halved=True) is None
@@ -249,7 +243,7 @@ def test_where_the_lean_step_is_not_for_the_model_now_nothing_is_copied(load, ha
 
 
 def test_without_bfloat16_in_the_processor_the_weights_decode(load, monkeypatch):
-    monkeypatch.setattr(hastening, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {})
     lm = halved(load)
     assert (lm.decoding, lm.rough) == (begin, None)
 

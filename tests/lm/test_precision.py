@@ -15,15 +15,13 @@ def product():
     return y.dtype
 
 
-def test_products_are_bfloat16_inside_where_the_processor_has_it(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+def test_products_are_bfloat16_inside_where_the_processor_has_it(has_bfloat16):
     with mixed_precision(CPU):
         assert product() is torch.bfloat16
     assert product() is torch.float32
 
 
-def test_elsewhere_or_unasked_nothing_changes(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+def test_elsewhere_or_unasked_nothing_changes(has_bfloat16, monkeypatch):
     with mixed_precision(CPU, wanted=False):
         assert product() is torch.float32
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {})

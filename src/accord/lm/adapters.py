@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -52,9 +51,7 @@ def load_lora(net: PreTrainedModel, folder: Path) -> PeftModel:
     with _quiet():
         peft = PeftModel.from_pretrained(net, folder, is_trainable=True)
     for module in (net.get_output_embeddings(), net.get_input_embeddings()):
-        if type(module) not in (nn.Linear, nn.Embedding) and any(
-            "lora_" in name or "modules_to_save" in name for name, _ in module.named_parameters()
-        ):
+        if any("lora_" in name or "modules_to_save" in name for name, _ in module.named_parameters()):
             raise ModelError(
                 f"{folder}: the adapter changes the output head or the embeddings; accord keeps policy and "
                 "reference on one head. Merge it into the weights first (peft's merge_and_unload)"
